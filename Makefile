@@ -1,0 +1,50 @@
+# The only door: what CI runs is what people run. `make demo` and `make test` set up everything that they need.
+
+PY := .venv/bin/python
+STAMP := .venv/.stamp
+# Extra arguments for pytest: make test ARGS="-k vacuum"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt fault bench docs lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1	/' | expand -t 10
+
+setup: $(STAMP) ## make .venv with the locked dependencies (PYTHON=... chooses the interpreter)
+
+$(STAMP): pyproject.toml requirements.lock scripts/bootstrap
+	@sh scripts/bootstrap
+	@touch $@
+
+demo: $(STAMP) ## show the main job on a bloated database that it makes
+	@.venv/bin/dbupkeep demo
+
+test: $(STAMP) ## run all tests but the long fault tier
+	@$(PY) -m pytest -n auto $(ARGS)
+
+check: $(STAMP) ## lint, format, types, import layers
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+fmt: $(STAMP) ## format, and fix what ruff can fix
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+fault: $(STAMP) ## run the long fault tier: real kills, many of them
+	@$(PY) -m pytest -m fault --timeout 3600 $(ARGS)
+
+bench: $(STAMP) ## run the benchmarks (wants the sqlite3 command line)
+	@$(PY) -m benchmarks $(ARGS)
+
+docs: $(STAMP) ## write the generated pages of docs/
+	@$(PY) -m docs.generate
+
+lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml (wants uv)
+	@sh scripts/lock
+
+clean: ## remove everything that the tools made
+	@rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
