@@ -1,0 +1,104 @@
+"""What a person defines: targets, policies, steps and jobs. Values only; reading TOML is config's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+
+from dbupkeep.operations import Operation, parse
+
+Setting = bool | int | float | str | None
+"""One threshold: fractions are 0 to 1, sizes are bytes, durations are seconds."""
+
+DATABASE_MAINTENANCE = "database_maintenance"
+"""The action of a step that maintains databases."""
+
+
+class OnError(StrEnum):
+    """What a step does when one of its jobs fails."""
+
+    CONTINUE = "continue"  # siblings and later steps go on
+    FAIL = "fail"  # nothing more is started
+    STOP = "stop"  # nothing more is started once `stop_after` jobs failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorPolicy:
+    """How failures of children are taken by their parent."""
+
+    on_error: OnError = OnError.CONTINUE
+    stop_after: int | None = None  # with STOP: how many failures end the start of new children
+    tolerance: int = 0  # up to so many failed children the outcome is `partial`, not `failed`
+
+    def stops_at(self, failed: int) -> bool:
+        """Say whether so many failures mean that nothing more is started."""
+        if self.on_error is OnError.FAIL:
+            return failed > 0
+        return self.on_error is OnError.STOP and failed >= (self.stop_after or 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One database, or a place where databases are found."""
+
+    name: str  # what people call it
+    url: str  # `sqlite:///srv/app.db`, `postgresql://db1/shop`; never with a password in it
+    pattern: str = ""  # with a folder as url: which files, as a glob
+    recursive: bool = False
+    exclude: tuple[str, ...] = ()
+    parallel: int = 1  # how many operations may run on it at a time
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> str:
+        """The product, as the scheme of the url names it."""
+        return self.url.partition(":")[0].lower()
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether it is a place to search rather than one database."""
+        return bool(self.pattern)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When an operation is due and what it may cost; an engine fills what is not set with its own defaults."""
+
+    name: str = "default"
+    thresholds: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)  # by operation, then by setting
+    force: bool = False  # run what was asked for whether due or not
+    cool_off: timedelta = timedelta(days=10)  # after a run that gained less than predicted
+    max_stall: timedelta = timedelta(seconds=5)  # how long other writers may have to wait
+    backup_first: bool = False
+    consents: frozenset[str] = frozenset()  # effects the user agreed to, by the name the plan prints
+    space_factor: float = 1.2  # free space wanted, as a multiple of the need
+    max_attempts: int = 3
+
+    def setting(self, operation: str, name: str, default: Setting) -> Setting:
+        """The threshold set for an operation, or the engine's default."""
+        return self.thresholds.get(operation, {}).get(name, default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a definition: an action on targets."""
+
+    name: str
+    action: str = DATABASE_MAINTENANCE
+    targets: tuple[Target, ...] = ()
+    operations: tuple[Operation, ...] = field(default_factory=lambda: parse(None))
+    policy: Policy = field(default_factory=Policy)
+    errors: ErrorPolicy = field(default_factory=ErrorPolicy)
+    config: Mapping[str, Setting] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDefinition:
+    """A named job: steps, one after another."""
+
+    name: str
+    steps: tuple[Step, ...]
+    lane: str = "default"  # which worker processes can reach the targets
+    requested_by: str = ""

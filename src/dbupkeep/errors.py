@@ -1,0 +1,204 @@
+"""What can go wrong, as one tree; each error knows what happened, why, and what to do next.
+
+UpkeepError
+├── UsageError            the request itself is wrong (exit 2)
+│   ├── DefinitionError   a definition or configuration file, all faults at once
+│   ├── UnknownName       no operation, action, type, engine or job of that name
+│   └── RetiredJobType    a job type of the past, with its replacement
+├── TargetError           the database cannot be worked on
+│   ├── Missing           nothing is there (exit 10)
+│   ├── Unreachable       something is there and does not answer (exit 10)
+│   ├── NotPermitted      credentials or privileges are lacking (exit 12)
+│   └── Refused           wrong file, no space, drifted plan: refused before start (exit 13)
+├── OperationError        one operation failed while it ran (exit 1)
+│   ├── Busy              a lock or a blocker: the work comes back next time (deferred)
+│   ├── Damaged           the database is corrupt
+│   ├── Interrupted       stopped on request
+│   └── Lost              the connection or the worker went away; the outcome is unknown
+├── LedgerError           the record of jobs cannot be used
+└── IllegalTransition     a job was asked for a change that its status does not allow
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """The class of an error, for programs; stored with a failed job."""
+
+    USAGE = "usage"
+    UNKNOWN_NAME = "unknown_name"
+    RETIRED = "retired"
+    MISSING = "missing"
+    UNREACHABLE = "unreachable"
+    PERMISSION = "permission"
+    NOT_A_DATABASE = "not_a_database"
+    ENCRYPTED = "encrypted"
+    READ_ONLY = "read_only"
+    HARD_LINKED = "hard_linked"
+    REPLACED = "replaced"
+    CORRUPT = "corrupt"
+    CAPABILITY = "capability"
+    CONSENT = "consent"
+    SPACE = "space"
+    DRIFT = "drift"
+    BUSY = "busy"
+    STALL = "stall"
+    INTERRUPTED = "interrupted"
+    LOST = "lost"
+    POISONED = "poisoned"
+    ENGINE = "engine"
+    LEDGER = "ledger"
+    ILLEGAL = "illegal"
+    BUG = "bug"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where an error happened; filled in on the way up, innermost first."""
+
+    operation: str = ""
+    object: str = ""
+    target: str = ""
+    stage: str = ""
+
+    def __str__(self) -> str:
+        """Say it as one phrase, empty when nothing is known."""
+        work = " of ".join(part for part in (self.operation, self.object) if part)
+        place = f"on {self.target}" if self.target else ""
+        stage = f"while {self.stage}" if self.stage else ""
+        return ", ".join(part for part in (" ".join(part for part in (work, place) if part), stage) if part)
+
+
+class UpkeepError(Exception):
+    """The base: `what` happened, `why`, and `hint`: what to do next."""
+
+    kind: Kind = Kind.BUG
+
+    def __init__(self, what: str, *, why: str = "", hint: str = "", kind: Kind | None = None) -> None:
+        """Keep the three sentences apart, so that every face can lay them out in its own way."""
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.hint = hint
+        self.where = Where()
+        if kind is not None:
+            self.kind = kind
+
+    def at(self, *, operation: str = "", object: str = "", target: str = "", stage: str = "") -> UpkeepError:  # noqa: A002 - the field's word
+        """Add where it happened; what an inner layer said already is kept. Returns itself, to be raised."""
+        known = self.where
+        self.where = replace(
+            known,
+            operation=known.operation or operation,
+            object=known.object or object,
+            target=known.target or target,
+            stage=known.stage or stage,
+        )
+        return self
+
+    @property
+    def message(self) -> str:
+        """What and why, in one line."""
+        return f"{self.what}: {self.why}" if self.why else self.what
+
+
+class UsageError(UpkeepError):
+    """The request itself is wrong; nothing was read or written."""
+
+    kind = Kind.USAGE
+
+
+class DefinitionError(UsageError):
+    """A definition is wrong; `faults` lists every fault with its place."""
+
+    def __init__(self, what: str, *, faults: tuple[str, ...], hint: str = "") -> None:
+        """Keep all faults: a person mends them in one go."""
+        super().__init__(what, why="; ".join(faults), hint=hint)
+        self.faults = faults
+
+
+class UnknownName(UsageError):
+    """Nothing is registered or recorded under that name."""
+
+    kind = Kind.UNKNOWN_NAME
+
+
+class RetiredJobType(UsageError):
+    """A job type of the past."""
+
+    kind = Kind.RETIRED
+
+
+class TargetError(UpkeepError):
+    """The database cannot be worked on."""
+
+    kind = Kind.ENGINE
+
+
+class Missing(TargetError):
+    """There is no database at that place."""
+
+    kind = Kind.MISSING
+
+
+class Unreachable(TargetError):
+    """The database does not answer."""
+
+    kind = Kind.UNREACHABLE
+
+
+class NotPermitted(TargetError):
+    """Credentials or privileges are lacking."""
+
+    kind = Kind.PERMISSION
+
+
+class Refused(TargetError):
+    """Refused before anything was changed: wrong file, no space, drift, no consent. The kind says which."""
+
+    kind = Kind.NOT_A_DATABASE
+
+
+class OperationError(UpkeepError):
+    """One operation failed while it ran."""
+
+    kind = Kind.ENGINE
+
+
+class Busy(OperationError):
+    """A lock or a blocker is in the way; the operation is deferred, not failed."""
+
+    kind = Kind.BUSY
+
+
+class Damaged(OperationError):
+    """The database is corrupt; no rewrite may follow."""
+
+    kind = Kind.CORRUPT
+
+
+class Interrupted(OperationError):
+    """The operation was stopped on request."""
+
+    kind = Kind.INTERRUPTED
+
+
+class Lost(OperationError):
+    """The connection or the worker went away; what became of the work must be looked up."""
+
+    kind = Kind.LOST
+
+
+class LedgerError(UpkeepError):
+    """The record of jobs cannot be used."""
+
+    kind = Kind.LEDGER
+
+
+class IllegalTransition(UpkeepError):
+    """The status of the job does not allow that change."""
+
+    kind = Kind.ILLEGAL

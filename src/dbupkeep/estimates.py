@@ -1,0 +1,82 @@
+"""History to expectation: how long, how much space given back, and where each number comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+
+from dbupkeep.facts import Value
+from dbupkeep.operations import Operation
+from dbupkeep.plans import Source
+
+RECENT = 5
+"""How many past runs an estimate looks at: enough for a median, few enough to follow a changed machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one finished operation took and gave. Kept when its job is pruned."""
+
+    at: datetime
+    engine: str
+    target: str
+    object: str
+    operation: Operation
+    method: str
+    seconds: float
+    work_bytes: int  # what the time is spent on: bytes rewritten or read
+    bytes_before: int
+    bytes_after: int
+    predicted_gain: int | None = None
+    predicted_seconds: float | None = None
+    effective: str = "unknown"
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def gain(self) -> int:
+        """Bytes given back."""
+        return self.bytes_before - self.bytes_after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Past measurements, newest first: of this target, and of others of the same engine for their rates."""
+
+    own: Sequence[Measurement] = ()
+    others: Sequence[Measurement] = ()
+
+    def last(self, operation: Operation, object: str = "") -> Measurement | None:  # noqa: A002 - the field's word
+        """The newest run of an operation on an object of this target."""
+        return next((m for m in self.own if m.operation is operation and m.object == object), None)
+
+    def seconds(
+        self, operation: Operation, work_bytes: int, *, object: str = "", default_rate: float | None = None  # noqa: A002
+    ) -> tuple[float | None, Source]:
+        """Expected seconds for so many bytes of work, from own runs, else others' rate, else the engine's default."""
+        own = _rate(m for m in self.own if m.operation is operation and m.object == object)
+        if own:
+            return work_bytes / own, Source.HISTORY
+        other = _rate(m for m in self.others if m.operation is operation) or default_rate
+        if other:
+            return work_bytes / other, Source.ESTIMATED
+        return None, Source.UNKNOWN
+
+    def cooling_off(
+        self, operation: Operation, now: datetime, period: timedelta, *, object: str = ""  # noqa: A002
+    ) -> Measurement | None:
+        """The run that gained less than half of what was predicted, if it is recent enough to believe again."""
+        last = self.last(operation, object)
+        if last is None or now - last.at >= period or last.predicted_gain is None:
+            return None
+        return last if last.gain < last.predicted_gain / 2 else None
+
+
+def _rate(measurements: Iterable[Measurement]) -> float | None:
+    rates = [
+        m.work_bytes / m.seconds
+        for m in measurements
+        if m.seconds > 0 and m.work_bytes > 0
+    ][:RECENT]
+    return median(rates) if rates else None

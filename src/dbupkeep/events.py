@@ -1,0 +1,180 @@
+"""Everything that can happen to a job: past tense, frozen, to and from JSON. State is the fold of these.
+
+Each class says when it occurs. `EVENTS` finds a class by the name that the ledger stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar
+
+from dbupkeep.codec import from_json, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The base of all events."""
+
+    name: ClassVar[str] = ""
+
+    def data(self) -> dict[str, Any]:
+        """The event's own fields as JSON values."""
+        return {key: value for key, value in to_json(self).items() if value not in (None, "", {}, [])}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSubmitted(Event):
+    """A job was written, with its place and waits, in its parent's transaction."""
+
+    name: ClassVar[str] = "job_submitted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted(Event):
+    """A worker began an attempt; the attempt is counted from here."""
+
+    name: ClassVar[str] = "job_started"
+    attempt: int
+    worker: str = ""
+    tag: str = ""  # the short mark of this attempt on the target server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCompleted(Event):
+    """An operation ended and its effect was checked."""
+
+    name: ClassVar[str] = "job_completed"
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed(Event):
+    """An operation failed, or ran out of attempts (kind `poisoned`)."""
+
+    name: ClassVar[str] = "job_failed"
+    error: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled(Event):
+    """A job ended because someone asked for it."""
+
+    name: ClassVar[str] = "job_cancelled"
+    reason: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSkipped(Event):
+    """An operation had nothing to do: not needed, redundant, or excluded."""
+
+    name: ClassVar[str] = "job_skipped"
+    reason: str
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDeferred(Event):
+    """An operation was due but something was in the way; it comes back with the next run."""
+
+    name: ClassVar[str] = "job_deferred"
+    reason: str
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLost(Event):
+    """The worker of an attempt went away; the job waits for another attempt."""
+
+    name: ClassVar[str] = "attempt_lost"
+    attempt: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReturned(Event):
+    """A worker gave an attempt back unfinished, to be tried again."""
+
+    name: ClassVar[str] = "job_returned"
+    attempt: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRetried(Event):
+    """A person asked for another attempt at a job that had ended."""
+
+    name: ClassVar[str] = "job_retried"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(Event):
+    """A person asked that a job end; what runs is told, what waits does not start."""
+
+    name: ClassVar[str] = "cancel_requested"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPaused(Event):
+    """Nothing new is started in a run; what runs goes on."""
+
+    name: ClassVar[str] = "run_paused"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed(Event):
+    """A paused run goes on."""
+
+    name: ClassVar[str] = "run_resumed"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentSettled(Event):
+    """The last child of a parent ended, and with it the parent."""
+
+    name: ClassVar[str] = "parent_settled"
+    status: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentReopened(Event):
+    """A child of a settled parent was retried."""
+
+    name: ClassVar[str] = "parent_reopened"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReached(Event):
+    """An operation went over to another stage of its work, or its engine said something worth keeping."""
+
+    name: ClassVar[str] = "stage_reached"
+    stage: str
+    message: str = ""
+
+
+EVENTS: Mapping[str, type[Event]] = {cls.name: cls for cls in Event.__subclasses__()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An event as the ledger keeps it."""
+
+    seq: int
+    at: datetime
+    job_id: str
+    parent_id: str
+    correlation_id: str
+    event: Event
+
+
+def read(name: str, data: Mapping[str, Any]) -> Event:
+    """Make an event of its stored name and data. Raises `KeyError` for a name that no version knew."""
+    return from_json(EVENTS[name], data)

@@ -1,0 +1,206 @@
+"""The port to the durable record: what is true of plans, jobs, events and measurements.
+
+`Ledger` writes, `Reader` is what every face gets. All writes of one verb are one transaction, opened by `lifecycle`
+alone. A write for an attempt that is no longer the job's current one changes nothing: the attempt is the fencing token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from dbupkeep.estimates import Measurement
+from dbupkeep.events import Event, Recorded
+from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.progress import Progress
+from dbupkeep.queue import Delivery
+
+T = TypeVar("T")
+
+
+class Tx(Protocol):
+    """An open transaction; it reads what it wrote itself. Only valid inside `Ledger.transact`."""
+
+    def job(self, job_id: str) -> Job | None:
+        """One job, locked against others until the transaction ends."""
+        ...
+
+    def unended(self, parent_id: str) -> Sequence[Job]:
+        """The children that have not ended, in order; locked."""
+        ...
+
+    def get(self, kind: str, key: str) -> Mapping[str, Any] | None:
+        """A document."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """`job_id` does not start before `on_id` has ended; with `gate`, not unless that one completed."""
+
+    job_id: str
+    on_id: str
+    gate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What one `append` did."""
+
+    before: Job
+    after: Job
+    parent: Job | None = None  # with its counts as they are now; None for a root
+    touched: tuple[str, ...] = ()  # targets on which something may have become free
+    barred: tuple[str, ...] = ()  # jobs whose gate did not complete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """What a running attempt is told when it reports."""
+
+    fenced: bool = False  # another attempt took over, or the job ended: stop, and write nothing
+    cancel: bool = False
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQuery:
+    """Which jobs to list; empty fields do not restrict."""
+
+    statuses: tuple[JobStatus, ...] = ()
+    types: tuple[str, ...] = ()
+    target: str = ""  # a target's key, or its end
+    roots: bool = False
+    parent_id: str = ""
+    correlation_id: str = ""
+    released: bool = False  # made deliverable and not ended
+    newest_first: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some jobs, and where the next ones begin."""
+
+    jobs: tuple[Job, ...]
+    cursor: str = ""  # empty: there are no more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSummary:
+    """A target that the ledger knows."""
+
+    key: str
+    name: str
+    last_run_at: datetime | None = None
+    last_status: str = ""
+    runs: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """The state of the ledger itself."""
+
+    ok: bool
+    location: str  # without secrets
+    version: int  # of the schema
+    bytes: int
+    jobs: Mapping[str, int] = field(default_factory=dict)  # by status
+    oldest_pending_at: datetime | None = None
+    message: str = ""
+
+
+class Ledger(Protocol):
+    """The durable record, for writing."""
+
+    def transact(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in one transaction and return what it returned, once that is durable.
+
+        `work` may be run more than once (busy, serialization), so it touches nothing but the transaction. When it
+        raises, nothing of it remains.
+        """
+        ...
+
+    def insert(self, tx: Tx, jobs: Sequence[Job], waits: Sequence[Wait], slots: Mapping[str, int]) -> None:
+        """Add new jobs in order, each with its `JobSubmitted` event, its parent's counts, and its waits.
+
+        `slots` says for each target how many operations may run on it at a time. Raises `UnknownName` when a parent
+        that is not among `jobs` does not exist, and `IllegalTransition` when it has ended.
+        """
+        ...
+
+    def append(self, tx: Tx, job_id: str, event: Event, attempt: int | None = None) -> Change | None:
+        """The one write of a job's life: compare-and-set the job, store the event, shift the parent's counts.
+
+        With `attempt`, None is returned and nothing is changed unless it is the job's current one and running.
+        An ended job gives up its hold and its successors' waits. Raises `IllegalTransition`, `UnknownName`.
+        """
+        ...
+
+    def release(self, tx: Tx, targets: Collection[str]) -> Sequence[Delivery]:
+        """Make jobs of these targets deliverable: waits over, hold free, a slot left, run not paused.
+
+        Takes the holds; the caller enqueues the deliveries in the same transaction. Looks at these targets only.
+        """
+        ...
+
+    def report(self, job_id: str, attempt: int, progress: Progress | None) -> Control:
+        """Keep the last progress of a running attempt, and learn what is wanted of it."""
+        ...
+
+    def put(self, tx: Tx, kind: str, key: str, doc: Mapping[str, Any], version: int | None = None) -> bool:
+        """Store a document; with `version`, only if that is the stored one (0: only if it is new)."""
+        ...
+
+    def measure(self, tx: Tx, sample: Measurement) -> None:
+        """Keep a measurement."""
+        ...
+
+    def prune(self, before: datetime) -> int:
+        """Remove runs that ended before that moment, whole trees only; measurements stay. Returns jobs removed."""
+        ...
+
+    def migrate(self) -> None:
+        """Bring the schema up to date; safe to repeat and to run from several processes. Raises `LedgerError`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; safe to repeat."""
+        ...
+
+
+class Reader(Protocol):
+    """What faces may ask of the record."""
+
+    def job(self, job_id: str) -> Job | None:
+        """One job by its id, or by a beginning of it that only one job has. Raises `UnknownName` if several have."""
+        ...
+
+    def jobs(self, query: JobQuery, *, cursor: str = "", limit: int = 100) -> Page:
+        """Jobs by id order; ids made later sort later."""
+        ...
+
+    def children(self, parent_id: str) -> Sequence[Job]:
+        """The direct children, in order; never the parent itself."""
+        ...
+
+    def events(self, after: int = 0, *, correlation_id: str = "", limit: int = 1000) -> Sequence[Recorded]:
+        """Events with a higher number, in order."""
+        ...
+
+    def measurements(self, *, target: str = "", engine: str = "", limit: int = 100) -> Sequence[Measurement]:
+        """Measurements, newest first."""
+        ...
+
+    def get(self, kind: str, key: str) -> Mapping[str, Any] | None:
+        """A document."""
+        ...
+
+    def targets(self) -> Sequence[TargetSummary]:
+        """The targets that ever had a job."""
+        ...
+
+    def health(self) -> Health:
+        """How the record itself is doing."""
+        ...

@@ -1,0 +1,63 @@
+"""From reports and counters to what a person sees: a fraction with its source, never backwards, never invented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from dbupkeep.jobs import ChildStats, Job
+from dbupkeep.plans import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far something is. Without a `fraction` nobody knows, and then nothing is made up."""
+
+    current: float = 0
+    total: float | None = None
+    unit: str = ""  # `bytes`, `indexes`, `operations`
+    fraction: float | None = None  # 0 to 1; 1 only at the end
+    source: Source = Source.UNKNOWN
+    stage: str = ""
+
+
+ALMOST = 0.99
+"""What is still running is never shown as finished."""
+
+
+def measured(current: float, total: float | None, unit: str, *, stage: str = "") -> Progress:
+    """Progress that was counted; unknown when the total is."""
+    if not total or total <= 0:
+        return Progress(current=current, unit=unit, stage=stage)
+    fraction = min(ALMOST, max(0.0, current / total))
+    return Progress(current=current, total=total, unit=unit, fraction=fraction, source=Source.MEASURED, stage=stage)
+
+
+def forward(last: Progress | None, new: Progress) -> Progress:
+    """The new report, held at the last fraction where it would go back."""
+    if last is None or last.fraction is None:
+        return new
+    if new.fraction is None or new.fraction < last.fraction:
+        return replace(new, fraction=last.fraction, source=last.source)
+    return new
+
+
+def of_parent(stats: ChildStats, running: Iterable[Job], *, ended: bool, still_growing: bool = False) -> Progress:
+    """A parent's progress: ended weight plus the fraction of what runs, over the whole weight.
+
+    While a run still finds databases its whole is not known, and so neither is its fraction.
+    """
+    done = stats.total - stats.unended
+    if ended:
+        return Progress(current=done, total=done, unit="jobs", fraction=1.0, source=Source.MEASURED)
+    if still_growing or not stats.weight_total:
+        return Progress(current=done, total=None if still_growing else stats.total, unit="jobs")
+    part = sum(_weight(job) * float((job.progress or {}).get("fraction") or 0.0) for job in running)
+    fraction = min(ALMOST, (stats.weight_ended + part) / stats.weight_total)
+    return Progress(
+        current=done, total=stats.total, unit="jobs", fraction=fraction, source=Source.ESTIMATED if part else Source.MEASURED
+    )
+
+
+def _weight(job: Job) -> int:
+    return max(job.weight, job.stats.weight_total)
