@@ -1,0 +1,74 @@
+"""What import-linter cannot say: the domain sees the standard library without its I/O, and each driver has its place."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "src" / "dbupkeep"
+
+DOMAIN = (
+    "admission codec definitions errors estimates events facts jobs operations planner plans progress"
+    " engine ledger manager queue worker"  # ports are contracts, so as pure as the domain
+).split()
+
+# A clock, randomness and everything that reaches out of the process are parameters of the domain, never imports.
+REACHES_OUT = set(
+    "asyncio concurrent ftplib glob http io locale logging multiprocessing os pathlib random secrets select shelve shutil"
+    " signal smtplib socket sqlite3 ssl subprocess sys tempfile threading time urllib uuid".split()
+)
+
+# The standard library of a later Python, for all.
+BACKPORTS = {"typing_extensions"}
+
+# Which part of the package may import a third-party library; a part is a module or a package, by dotted prefix.
+PLACES = {
+    "apsw": ("engines.sqlite", "ledgers.sqlite", "queues.embedded"),
+    "psycopg": ("engines.postgresql", "ledgers.postgresql", "queues.pgqueuer"),
+    "pgqueuer": ("queues.pgqueuer",),
+    "uuid_utils": ("clock",),
+    "platformdirs": ("app", "config", "views"),
+    "pydantic": ("config", "views"),
+    "click": ("views",),
+    "humanize": ("views",),
+    "rich": ("views",),
+    "hypothesis": ("testing",),
+    "pytest": ("testing",),
+}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The top-level packages that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize("name", DOMAIN)
+def test_domain_module_is_pure(name: str) -> None:
+    path = PACKAGE / f"{name}.py"
+    if not path.exists():
+        pytest.skip(f"{name}.py is not written yet")
+    foreign = (
+        {package for package in imported(path) if package not in sys.stdlib_module_names} - BACKPORTS - {"dbupkeep"}
+    )
+    assert not foreign, "the domain uses the standard library only"
+    assert not set(imported(path)) & REACHES_OUT, "the domain does no I/O and reads no clock"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_third_party_library_is_used_in_its_place(path: Path) -> None:
+    name = module_name(path)
+    for package in set(imported(path)) - sys.stdlib_module_names - BACKPORTS - {"dbupkeep"}:
+        assert package in PLACES, f"{package} has no place: decide on it in docs/decisions, then add it here"
+        assert any(f"{name}.".startswith(f"{place}.") for place in PLACES[package]), f"{package} is not for {name}"
