@@ -21,26 +21,27 @@ demo: $(STAMP) ## show the main job on a bloated database that it makes
 	@.venv/bin/dbupkeep demo
 
 test: $(STAMP) ## run all tests but the long fault tier
-	@$(PY) -m pytest -n auto $(ARGS)
+	@$(PY) -m pytest -n logical --maxprocesses 8 $(ARGS)
 
-check: $(STAMP) ## lint, format, types, import layers
+check: $(STAMP) ## lint, format, types, import layers, budgets
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+	@$(PY) -m pytest -q -p no:randomly tests/docs/test_budgets.py tests/docs/test_imports.py tests/docs/test_texts.py
 
 fmt: $(STAMP) ## format, and fix what ruff can fix
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
 fault: $(STAMP) ## run the long fault tier: real kills, many of them
-	@$(PY) -m pytest -m fault --timeout 3600 $(ARGS)
+	@$(PY) -m pytest -m fault --kills 1000 --timeout 3600 $(ARGS)
 
 bench: $(STAMP) ## run the benchmarks (wants the sqlite3 command line)
 	@$(PY) -m benchmarks $(ARGS)
 
 docs: $(STAMP) ## write the generated pages of docs/
-	@$(PY) -m docs.generate
+	@$(PY) docs/generate.py
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml (wants uv)
 	@sh scripts/lock
