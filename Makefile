@@ -6,12 +6,14 @@ STAMP := .venv/.stamp
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt fault bench docs lock clean
+SHELL := /bin/bash
+.PHONY: help setup demo test check lint format types layers budgets fmt fault bench docs lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1	/' | expand -t 10
 
 setup: $(STAMP) ## make .venv with the locked dependencies (PYTHON=... chooses the interpreter)
+	@:
 
 $(STAMP): pyproject.toml requirements.lock scripts/bootstrap
 	@sh scripts/bootstrap
@@ -23,11 +25,22 @@ demo: $(STAMP) ## show the main job on a bloated database that it makes
 test: $(STAMP) ## run all tests but the long fault tier
 	@$(PY) -m pytest -n logical --maxprocesses 8 $(ARGS)
 
-check: $(STAMP) ## lint, format, types, import layers, budgets
-	@.venv/bin/ruff check .
-	@.venv/bin/ruff format --check .
+check: lint format types layers budgets ## all that is checked without running the product (-k: go on after a failure)
+
+lint: $(STAMP)
+	@.venv/bin/ruff check --quiet .
+
+format: $(STAMP)
+	@.venv/bin/ruff format --quiet --check .
+
+types: $(STAMP)
 	@.venv/bin/mypy
-	@.venv/bin/lint-imports
+
+layers: $(STAMP)
+	@.venv/bin/lint-imports | sed -n '/^Contracts$$/,$$p'; exit $${PIPESTATUS[0]}
+
+# Part of `make test` too; here because they judge the shape of the code, and take no second.
+budgets: $(STAMP)
 	@$(PY) -m pytest -q -p no:randomly tests/docs/test_budgets.py tests/docs/test_imports.py tests/docs/test_texts.py
 
 fmt: $(STAMP) ## format, and fix what ruff can fix
