@@ -1,4 +1,4 @@
-"""What a person defines: targets, policies, steps and jobs. Values only; reading TOML is config's."""
+"""What a person defines: targets, windows, policies, steps and jobs. Values only; reading TOML is config's."""
 
 from __future__ import annotations
 
@@ -82,6 +82,25 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """When work may start: it opens by a cron expression and lasts for a while."""
+
+    name: str
+    open: str  # cron, five fields, in the time zone of the job
+    lasts: timedelta
+    soft_stop: timedelta = timedelta()  # nothing is started that would end later than this before closing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When a job starts by itself; with neither `cron` nor `every` it is started by a person."""
+
+    cron: str = ""  # five fields
+    every: timedelta | None = None  # since the last success
+    timezone: str = "UTC"  # of the cron expression and of the window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One step of a definition: an action on targets."""
 
@@ -102,3 +121,5 @@ class JobDefinition:
     steps: tuple[Step, ...]
     lane: str = "default"  # which worker processes can reach the targets
     requested_by: str = ""
+    schedule: Schedule = field(default_factory=Schedule)
+    window: Window | None = None
