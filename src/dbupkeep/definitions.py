@@ -120,6 +120,7 @@ class JobDefinition:
     name: str
     steps: tuple[Step, ...]
     lane: str = "default"  # which worker processes can reach the targets
+    errors: ErrorPolicy = field(default_factory=ErrorPolicy)  # of the run as a whole: its children are databases
     requested_by: str = ""
     schedule: Schedule = field(default_factory=Schedule)
     window: Window | None = None

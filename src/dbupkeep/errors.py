@@ -99,6 +99,12 @@ class UpkeepError(Exception):
         )
         return self
 
+    def document(self) -> dict[str, str]:
+        """The error as a job keeps it: kind, message, hint, and where; empty parts are left out."""
+        parts = {"kind": self.kind.value, "message": self.message, "hint": self.hint, "where": str(self.where)}
+        parts["cause"] = f"{type(self.__cause__).__name__}: {self.__cause__}" if self.__cause__ else ""
+        return {name: part for name, part in parts.items() if part}
+
     @property
     def message(self) -> str:
         """What and why, in one line."""

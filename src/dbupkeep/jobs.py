@@ -182,6 +182,7 @@ class Job:
     max_attempts: int = 3
     cancel_requested: bool = False
     paused: bool = False  # of a root
+    released: bool = False  # whether it was made deliverable
     outcome: str = ""  # of a parent that ended
     stats: ChildStats = field(default_factory=ChildStats)  # of a parent
     progress: Mapping[str, Any] | None = None
@@ -216,6 +217,8 @@ def apply(job: Job, event: happened.Event, at: datetime) -> Job:
     changed = replace(job, status=status, reason=getattr(event, "reason", "") or "")
     if isinstance(event, happened.JobStarted):
         return replace(changed, attempt=event.attempt, started_at=at, finished_at=None, progress=None, error=None)
+    if isinstance(event, happened.JobRetried):
+        changed = replace(changed, max_attempts=job.attempt + job.max_attempts, progress=None, result=None, error=None)
     if not status.ended:
         return replace(changed, finished_at=None, outcome="", cancel_requested=_still_asked(changed, event))
     if isinstance(event, happened.ParentSettled):
@@ -256,6 +259,11 @@ def _still_asked(job: Job, event: happened.Event) -> bool:
     """A retry takes back an earlier request to cancel; a lost attempt does not."""
     retried = isinstance(event, (happened.JobRetried, happened.ParentReopened))
     return job.cancel_requested and not retried
+
+
+def attempt_tag(job_id: str, attempt: int) -> str:
+    """The short mark of one attempt on a target server; fits where names are cut at 63 bytes."""
+    return f"dbupkeep:{job_id.replace('-', '')[-12:]}:{attempt}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,10 @@ class Tx(Protocol):
         """The children that have not ended, in order; locked."""
         ...
 
+    def children(self, parent_id: str) -> Sequence[Job]:
+        """All direct children, in order."""
+        ...
+
     def get(self, kind: str, key: str) -> Mapping[str, Any] | None:
         """A document."""
         ...

@@ -1,0 +1,142 @@
+"""Puts everything together; the only file that sees everything. Fixes which queue belongs to which ledger."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from dbupkeep import engines
+from dbupkeep.clock import Clock, SystemClock, new_id
+from dbupkeep.errors import UsageError
+from dbupkeep.ledger import Ledger, Reader
+from dbupkeep.lifecycle import Lifecycle
+from dbupkeep.manager import JobManager
+from dbupkeep.managers.database_maintenance import DatabaseMaintenanceManager
+from dbupkeep.managers.discovery import DatabaseDiscoveryManager
+from dbupkeep.managers.maintenance_run import MaintenanceRunManager
+from dbupkeep.orchestrator import ParentJobOrchestrator
+from dbupkeep.processor import JobProcessor
+from dbupkeep.queue import Queue
+from dbupkeep.registry import Registry
+from dbupkeep.worker import JobWorker
+from dbupkeep.workers.database_discovery import DatabaseDiscoveryWorker
+from dbupkeep.workers.database_maintenance_operation import DatabaseMaintenanceOperationWorker
+
+if TYPE_CHECKING:
+    from dbupkeep.engine import Engine
+
+
+def default_ledger() -> str:
+    """Where the ledger is when nobody says: `DBUPKEEP_LEDGER`, or a file in the user's state folder."""
+    return os.environ.get("DBUPKEEP_LEDGER") or str(state_folder() / "ledger.db")
+
+
+def state_folder() -> Path:
+    """The user's state folder: `DBUPKEEP_STATE`, or the platform's own."""
+    if set_by_user := os.environ.get("DBUPKEEP_STATE"):
+        return Path(set_by_user)
+    from platformdirs import user_state_path  # noqa: PLC0415 - slow to import
+
+    return user_state_path("dbupkeep", appauthor=False)
+
+
+class App:
+    """One ledger with its queue, and the roles that stand on them."""
+
+    def __init__(
+        self,
+        location: str = "",
+        *,
+        clock: Clock | None = None,
+        lease: float | None = None,
+        load_engine: Callable[[str], Engine] | None = None,
+    ) -> None:
+        """Open (or create) the ledger at a path or url. Raises `LedgerError`."""
+        self.location = location or default_ledger()
+        self.clock = clock or SystemClock()
+        self.ledger, self.reader, self.queue = open_pair(self.location, self.clock, lease)
+        find = load_engine or engines.load
+        self.lifecycle = Lifecycle(self.ledger, self.queue)
+        self.orchestrator = ParentJobOrchestrator(self.lifecycle, self.reader)
+        self.databases = DatabaseMaintenanceManager(
+            lifecycle=self.lifecycle, orchestrator=self.orchestrator, reader=self.reader, engines=find,
+            clock=self.clock, new_id=new_id,
+        )  # fmt: skip
+        self.runs = MaintenanceRunManager(
+            lifecycle=self.lifecycle, orchestrator=self.orchestrator, reader=self.reader, databases=self.databases,
+            engines=find, clock=self.clock, new_id=new_id,
+        )  # fmt: skip
+        self.managers = self._managers()
+        self.workers = self._workers(find)
+        self.processor = JobProcessor(
+            ledger=self.ledger, queue=self.queue, lifecycle=self.lifecycle, workers=self.workers,
+            orchestrator=self.orchestrator,
+        )  # fmt: skip
+
+    def _managers(self) -> Registry[JobManager]:
+        managers: Registry[JobManager] = Registry("action", "dbupkeep.managers", lambda make: make(self))
+        for manager in (self.databases, self.runs, DatabaseDiscoveryManager(self.runs)):
+            managers.register(manager.action, cast("JobManager", manager))
+        return managers
+
+    def _workers(self, find: Callable[[str], Engine]) -> Registry[JobWorker]:
+        workers: Registry[JobWorker] = Registry("job type", "dbupkeep.workers", lambda make: make(self))
+        operation = DatabaseMaintenanceOperationWorker(reader=self.reader, engines=find, clock=self.clock)
+        discovery = DatabaseDiscoveryWorker(
+            reader=self.reader, databases=self.databases, managers=self.managers, engines=find, clock=self.clock
+        )
+        for worker in (operation, discovery):
+            workers.register(worker.type, worker)
+        return workers
+
+    def drain(self, *, slots: int = 1, stop: threading.Event | None = None) -> None:
+        """Execute what is in the queue until nothing is left that could run."""
+        stop = stop or threading.Event()
+        serving = threading.Thread(
+            target=self.processor.serve, kwargs={"slots": slots, "stop": stop}, name="dbupkeep-drain"
+        )
+        serving.start()
+        try:
+            while serving.is_alive() and self.outstanding():
+                stop.wait(0.02)
+        finally:
+            stop.set()
+            serving.join()
+
+    def outstanding(self) -> bool:
+        """Whether a job is deliverable or runs."""
+        from dbupkeep.ledger import JobQuery  # noqa: PLC0415 - a value
+
+        return bool(self.reader.jobs(JobQuery(released=True), limit=1).jobs)
+
+    def close(self) -> None:
+        """Let go of the ledger; safe to repeat."""
+        self.queue.close()
+        self.ledger.close()
+
+
+def open_pair(location: str, clock: Clock, lease: float | None = None) -> tuple[Ledger, Reader, Queue]:
+    """A ledger with the queue that delivers on its transactions."""
+    scheme, separator, _ = location.partition("://")
+    if separator and scheme in ("postgresql", "postgres"):
+        from dbupkeep.ledgers.postgresql import PostgresqlLedger  # noqa: PLC0415 - an extra
+        from dbupkeep.queues.pgqueuer import PgqueuerQueue  # noqa: PLC0415
+
+        shared = PostgresqlLedger(location, clock)
+        shared.migrate()
+        delivery = PgqueuerQueue(shared, clock=clock, lease=lease)
+        delivery.migrate()
+        return shared, shared, delivery
+    if separator and scheme != "sqlite":
+        raise UsageError(
+            f"no ledger can be kept at {scheme}://", hint="give a path, sqlite:///PATH or postgresql://HOST/DATABASE"
+        )
+    from dbupkeep.ledgers.sqlite import SqliteLedger  # noqa: PLC0415 - only what is used
+    from dbupkeep.queues.embedded import EmbeddedQueue  # noqa: PLC0415
+
+    ledger = SqliteLedger(Path(location.removeprefix("sqlite://")).expanduser().absolute(), clock)
+    ledger.migrate()
+    return ledger, ledger, EmbeddedQueue(ledger, clock=clock, lease=lease)

@@ -1,0 +1,1 @@
+"""The durable records: one file for each database that can keep one."""

@@ -1,0 +1,329 @@
+"""The embedded ledger: one SQLite file, in WAL, for the threads and processes of one machine."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import apsw
+
+from dbupkeep.clock import Clock, SystemClock
+from dbupkeep.errors import LedgerError
+from dbupkeep.estimates import Measurement
+from dbupkeep.events import Event
+from dbupkeep.jobs import Job
+from dbupkeep.ledger import Change, Control, Health, Tx, Wait
+from dbupkeep.ledgers import rows
+from dbupkeep.ledgers.reads import RelationalReads
+from dbupkeep.ledgers.relational import RelationalTx, RelationalWrites
+from dbupkeep.progress import Progress
+from dbupkeep.queue import Delivery
+from dbupkeep.sql import Row, migrations, statements
+
+T = TypeVar("T")
+
+APPLICATION_ID = 0x64627570
+"""`dbup` in ASCII: tells a ledger from any other SQLite file."""
+
+BUSY_MS = 60_000
+"""How long a write waits for other processes; the longest outage that loses no result."""
+
+WAL_RESET_BUG_FIXED = (3, 51, 3)
+"""Older libraries can damage a WAL file that several processes write; they keep a rollback journal."""
+
+
+class SqliteTx:
+    """Statements on one connection, by name."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        """Stand on an open connection."""
+        self.connection = connection
+        self._texts = statements("sqlite")
+
+    def all(self, statement: str, **parameters: Any) -> list[Row]:  # noqa: ANN401 - what the driver can bind
+        """Run a statement and return its rows."""
+        return self.text(self._texts[statement], parameters)
+
+    def text(self, text: str, parameters: Mapping[str, Any]) -> list[Row]:
+        """Run a statement by its text and return its rows."""
+        cursor = self.connection.execute(text, parameters)
+        found: list[Row] = []
+        names: tuple[str, ...] = ()
+        for row in cursor:
+            names = names or tuple(column[0] for column in cursor.get_description())
+            found.append(dict(zip(names, row, strict=True)))
+        return found
+
+    def one(self, statement: str, **parameters: Any) -> Row | None:  # noqa: ANN401
+        """Run a statement and return its first row."""
+        found = self.all(statement, **parameters)
+        return found[0] if found else None
+
+    def run(self, statement: str, **parameters: Any) -> int:  # noqa: ANN401
+        """Run a statement and return how many rows it changed."""
+        self.connection.execute(self._texts[statement], parameters).fetchall()
+        return self.connection.changes()
+
+    def many(self, statement: str, parameters: Iterable[Mapping[str, Any]]) -> None:
+        """Run a statement once for each set of parameters."""
+        self.connection.executemany(self._texts[statement], parameters).fetchall()
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A closure that waits for its transaction."""
+
+    work: Callable[[Any], Any]
+    done: bool = False
+    result: Any = None
+    error: BaseException | None = field(default=None)
+
+
+class SqliteLedger(RelationalReads):
+    """Ledger and Reader on one SQLite file.
+
+    Writers of one process share a connection and, when several wait, one commit: `transact` returns only after it.
+    """
+
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        """Open or create the file. Raises `LedgerError` when it is something else."""
+        self.path = path
+        self.clock = clock or SystemClock()
+        self._writes = RelationalWrites()
+        self._pid = os.getpid()
+        self._local = threading.local()
+        self._opened: list[apsw.Connection] = []
+        self._turn = threading.Lock()
+        self._guard = threading.Lock()
+        self._waiting: list[_Pending] = []
+        _prepare(path)
+        self._writer = self._open()
+        self._tx = RelationalTx(SqliteTx(self._writer), self.clock)
+
+    def transact(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in a transaction, with the closures of other threads that wait at that moment."""
+        self._check_process()
+        mine = _Pending(work=work)
+        with self._guard:
+            self._waiting.append(mine)
+        with self._turn:
+            if not mine.done:
+                with self._guard:
+                    batch, self._waiting = self._waiting, []
+                self._commit(batch)
+        if mine.error is not None:
+            raise mine.error
+        return cast("T", mine.result)
+
+    def _commit(self, batch: Sequence[_Pending]) -> None:
+        """Run a batch in one transaction; a closure that raises takes back its own part only."""
+        try:
+            self._writer.execute("begin immediate")
+            for pending in batch:
+                self._run_one(pending, alone=len(batch) == 1)
+            self._writer.execute("commit")
+        except BaseException as error:  # noqa: BLE001 - handed to each thread that waits for this commit
+            if not self._writer.get_autocommit():
+                self._writer.execute("rollback")
+            for pending in batch:
+                pending.error = pending.error or _translated(error, self.path)
+        finally:
+            for pending in batch:
+                pending.done = True
+
+    def _run_one(self, pending: _Pending, *, alone: bool) -> None:
+        if alone:
+            pending.result = pending.work(self._tx)
+            return
+        self._writer.execute("savepoint closure")
+        try:
+            pending.result = pending.work(self._tx)
+        except apsw.Error:
+            raise
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that it belongs to
+            pending.error = error
+            self._writer.execute("rollback to closure")
+        self._writer.execute("release closure")
+
+    def insert(self, tx: Tx, jobs: Sequence[Job], waits: Sequence[Wait], slots: Mapping[str, int]) -> None:
+        """Add new jobs."""
+        self._writes.insert(_own(tx), jobs, waits, slots)
+
+    def append(self, tx: Tx, job_id: str, event: Event, attempt: int | None = None) -> Change | None:
+        """The one write of a job's life."""
+        return self._writes.append(_own(tx), job_id, event, attempt)
+
+    def release(self, tx: Tx, targets: Collection[str]) -> Sequence[Delivery]:
+        """Make jobs of these targets deliverable."""
+        return self._writes.release(_own(tx), targets)
+
+    def put(self, tx: Tx, kind: str, key: str, doc: Mapping[str, Any], version: int | None = None) -> bool:
+        """Store a document."""
+        return self._writes.put(_own(tx), kind, key, doc, version)
+
+    def measure(self, tx: Tx, sample: Measurement) -> None:
+        """Keep a measurement."""
+        self._writes.measure(_own(tx), sample)
+
+    def report(self, job_id: str, attempt: int, progress: Progress | None) -> Control:
+        """Keep the last progress of an attempt and learn what is wanted of it."""
+        return self.transact(lambda tx: self._writes.report(_own(tx), job_id, attempt, progress))
+
+    def prune(self, before: datetime) -> int:
+        """Remove runs that ended before that moment, a hundred in a transaction."""
+        removed = 0
+        while True:
+            runs, jobs = self.transact(lambda tx: self._writes.prune_some(_own(tx), before))
+            removed += jobs
+            if not runs:
+                return removed
+
+    def migrate(self) -> None:
+        """Apply the migrations that the file does not have."""
+        latest = migrations("sqlite")[-1][0]
+        with self._turn:
+            if _version(self._writer, self.path) == latest:
+                return
+            self._writer.execute("begin immediate")
+            try:
+                self._apply_missing(latest)
+                self._writer.execute("commit")
+            except BaseException:
+                self._writer.execute("rollback")
+                raise
+
+    def _apply_missing(self, latest: int) -> None:
+        have = _version(self._writer, self.path)
+        if have > latest:
+            raise LedgerError(
+                f"the ledger {self.path} is of a newer version ({have}) than this program knows ({latest})",
+                hint="upgrade dbupkeep, or choose another ledger with --ledger",
+            )
+        for number, _, text in migrations("sqlite"):
+            if number > have:
+                for _row in self._writer.execute(text):
+                    pass
+        self._writer.pragma("application_id", APPLICATION_ID)
+        self._writer.pragma("user_version", latest)
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        if self._pid != os.getpid():
+            return
+        with self._turn, self._guard:
+            for connection in self._opened:
+                with suppress(apsw.Error):
+                    connection.close()
+            self._opened.clear()
+
+    def reading(self) -> SqliteTx:
+        """This thread's own connection for reads."""
+        self._check_process()
+        tx = getattr(self._local, "tx", None)
+        if tx is None:
+            connection = self._open()
+            connection.pragma("query_only", value=True)
+            tx = self._local.tx = SqliteTx(connection)
+        return cast("SqliteTx", tx)
+
+    def query(self, text: str, values: Mapping[str, Any]) -> Sequence[Row]:
+        """Run a composed statement."""
+        return self.reading().text(text, values)
+
+    def health(self) -> Health:
+        """Sizes, counts and the result of a quick check."""
+        tx = self.reading()
+        verdict = str(tx.connection.pragma("quick_check(1)"))
+        oldest = tx.one("oldest_pending")
+        return Health(
+            ok=verdict == "ok",
+            location=str(self.path),
+            version=int(cast("int", tx.connection.pragma("user_version"))),
+            bytes=sum(part.stat().st_size for part in (self.path, Path(f"{self.path}-wal")) if part.exists()),
+            jobs={row["status"]: row["n"] for row in tx.all("statuses")},
+            oldest_pending_at=rows.moment_or_none(oldest["at"]) if oldest else None,
+            message="" if verdict == "ok" else verdict,
+        )
+
+    def _open(self) -> apsw.Connection:
+        try:
+            connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
+            connection.set_busy_timeout(BUSY_MS)
+            _version(connection, self.path)
+            connection.pragma("journal_mode", journal_mode(apsw.sqlite_lib_version()))
+            connection.pragma("synchronous", "full")
+            connection.pragma("foreign_keys", value=True)
+        except apsw.Error as error:
+            raise _translated(error, self.path) from error
+        with self._guard:
+            self._opened.append(connection)
+        return connection
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise LedgerError(
+                "the ledger was opened before this process was forked",
+                why="a SQLite connection must not be carried into a child process",
+                hint="open the ledger in the child, or start children with the `spawn` method",
+            )
+
+
+def journal_mode(version: str) -> str:
+    """WAL, except with libraries in which several processes can damage it."""
+    return "wal" if tuple(int(part) for part in version.split(".")[:3]) >= WAL_RESET_BUG_FIXED else "delete"
+
+
+def _own(tx: Tx) -> RelationalTx:
+    return cast("RelationalTx", tx)
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder and an empty file that only its owner may read; what exists already stays as it is."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise LedgerError(
+            f"cannot make the ledger {path}", why=str(error), hint="choose another place with --ledger"
+        ) from error
+
+
+def _version(connection: apsw.Connection, path: Path) -> int:
+    """The schema version of a ledger; 0 for a new file. Raises `LedgerError` for any other database."""
+    try:
+        mark = connection.pragma("application_id")
+        version = int(cast("int", connection.pragma("user_version")))
+        tables = connection.execute("select count(*) from sqlite_schema").get
+    except apsw.Error as error:
+        raise _translated(error, path) from error
+    if mark != APPLICATION_ID and (mark or version or tables):
+        raise LedgerError(
+            f"{path} is a database, but not a ledger of dbupkeep",
+            hint="choose another place with --ledger; nothing was changed",
+        )
+    return version
+
+
+def _translated(error: BaseException, path: Path) -> BaseException:
+    """The driver's error in our words; ours as they are."""
+    if not isinstance(error, apsw.Error):
+        return error
+    hints = {
+        apsw.NotADBError: "it is not a database; nothing was changed. Choose another place with --ledger",
+        apsw.CorruptError: "it is damaged; nothing more is written to it. Restore it from a copy",
+        apsw.FullError: "free some space; work that was running is taken up again",
+        apsw.BusyError: "another process has kept it locked; see which with `dbupkeep doctor`",
+        apsw.ReadOnlyError: "it cannot be written; check the rights of the file and its folder",
+        apsw.CantOpenError: "it cannot be opened; check the rights of the file and its folder",
+    }
+    hint = next((text for cls, text in hints.items() if isinstance(error, cls)), "see `dbupkeep doctor`")
+    translated = LedgerError(f"the ledger {path} cannot be used", why=str(error), hint=hint)
+    translated.__cause__ = error
+    return translated

@@ -1,0 +1,1 @@
+"""Managers: one file for each action."""

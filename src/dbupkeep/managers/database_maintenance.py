@@ -1,0 +1,241 @@
+"""The manager of the action `database_maintenance`: one parent for a database, one child for each operation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from dbupkeep.clock import Clock
+from dbupkeep.codec import to_json
+from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, OnError, Step, Target
+from dbupkeep.engine import Engine, Purpose, Scope
+from dbupkeep.errors import Kind, Refused, UpkeepError, UsageError
+from dbupkeep.estimates import History
+from dbupkeep.events import Event, JobDeferred, JobFailed, JobSkipped
+from dbupkeep.facts import DatabaseFacts
+from dbupkeep.jobs import Job, JobStatus, JobType, Phase
+from dbupkeep.ledger import Reader, Wait
+from dbupkeep.lifecycle import Lifecycle, Submission
+from dbupkeep.manager import Planned
+from dbupkeep.operations import CATALOGUE, in_order
+from dbupkeep.orchestrator import Monitoring
+from dbupkeep.planner import lay_out
+from dbupkeep.plans import Decision, Plan, PlanItem, RunPlan
+
+HISTORY = 50
+"""How many measurements of a target, and of its engine, a plan looks at."""
+
+
+class DatabaseMaintenanceManager:
+    """Plans and submits the maintenance of one database."""
+
+    action = DATABASE_MAINTENANCE
+
+    def __init__(  # noqa: PLR0913 - the collaborators of the role, given once
+        self,
+        *,
+        lifecycle: Lifecycle,
+        orchestrator: Monitoring,
+        reader: Reader,
+        engines: Callable[[str], Engine],
+        clock: Clock,
+        new_id: Callable[[], str],
+    ) -> None:
+        """`engines` finds an engine by the scheme of a target's url; `new_id` makes identifiers that sort by age."""
+        self._lifecycle = lifecycle
+        self._orchestrator = orchestrator
+        self._reader = reader
+        self._engines = engines
+        self._clock = clock
+        self._new_id = new_id
+
+    def create_parent_job(self, step: Step, definition: JobDefinition, parent_job_id: str | None = None) -> str:
+        """Plan and submit; return the parent's id."""
+        return self.submit(self.plan(step, definition), parent_job_id)
+
+    def plan(self, step: Step, definition: JobDefinition, *, fleet: bool = False) -> Plan:
+        """Survey the step's one target and decide; writes nothing. Raises `TargetError` and `UsageError`."""
+        target = _only_target(step)
+        operations = in_order(step.operations)
+        if not operations:
+            raise UsageError("no operation was asked for", hint=f"choose from {', '.join(CATALOGUE)}")
+        engine = self._engines(target.engine)
+        _check_operations(engine, target, operations)
+        scope = Scope(operations=operations, fleet=fleet, now=self._clock.now())
+        facts = self._survey(engine, target, scope)
+        items = lay_out(engine.assess(facts, step.policy, self._history(facts), scope))
+        settings = {op.value: {**engine.defaults.get(op, {}), **step.policy.thresholds.get(op, {})} for op in operations}
+        return Plan(
+            id=self._new_id(),
+            name=target.name,
+            created_at=self._clock.now(),
+            target=target,
+            operations=operations,
+            policy=step.policy,
+            errors=step.errors,
+            facts=dataclasses.replace(facts, objects=()),
+            settings=settings,
+            items=items,
+            notices=facts.notices,
+            step=step.name,
+            lane=definition.lane,
+        )
+
+    def drift(self, plan: Plan) -> list[str]:
+        """What changed on the target since the plan, a sentence for each item that no longer holds."""
+        engine = self._engines(plan.target.engine)
+        scope = Scope(operations=plan.operations, now=self._clock.now())
+        facts = self._survey(engine, plan.target, scope)
+        return list(dict.fromkeys(said for item in plan.due if (said := engine.drift(item, facts))))
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan that its target no longer fits. Raises `Refused` of kind `drift`, naming what changed."""
+        changes = self.drift(plan)
+        if changes:
+            raise Refused(
+                f"the plan {plan.id} no longer fits {plan.target.name}",
+                why="; ".join(changes),
+                kind=Kind.DRIFT,
+                hint="plan again; nothing was changed",
+            )
+
+    def submit(
+        self, plan: Planned, parent_job_id: str | None = None, *, once: str = "", before: tuple[str, ...] = ()
+    ) -> str:
+        """Write the parent and its children and enqueue them in one transaction; return the parent's id.
+
+        With `once`, a second submission with the same key writes nothing. The jobs `before` wait for the parent.
+        """
+        if isinstance(plan, RunPlan):
+            raise UsageError("a plan of several databases is carried out by the action maintenance_run")
+        return self._send(self.submission(plan, parent_job_id), plan, once, before)
+
+    def submit_failed(
+        self, step: Step, definition: JobDefinition, error: UpkeepError, parent_job_id: str, *, once: str = "",
+        before: tuple[str, ...] = (),
+    ) -> str:  # fmt: skip
+        """Record a database that could not even be surveyed: a parent whose every operation failed with that error."""
+        target = _only_target(step)
+        now = self._clock.now()
+        facts = DatabaseFacts(target=target.url, engine=target.engine, version="", surveyed_at=now, bytes=0)
+        items = tuple(
+            PlanItem(operation=operation, decision=Decision.RUN, reason=error.message, place=place)
+            for place, operation in enumerate(in_order(step.operations))
+        )
+        plan = Plan(
+            id=self._new_id(), name=target.name, created_at=now, target=target, operations=in_order(step.operations),
+            policy=step.policy, errors=step.errors, facts=facts, settings={}, items=items, step=step.name,
+            lane=definition.lane,
+        )  # fmt: skip
+        submission = self.submission(plan, parent_job_id)
+        endings = [(job.id, JobFailed(error=error.document())) for job in submission.jobs[1:]]
+        return self._send(dataclasses.replace(submission, endings=endings, waits=()), plan, once, before)
+
+    def _send(self, submission: Submission, plan: Plan, once: str, before: tuple[str, ...]) -> str:
+        """Submit, and have the parent monitored once all is committed."""
+        parent_id = submission.jobs[0].id
+        gate = plan.errors.on_error is not OnError.CONTINUE
+        waits = [*submission.waits, *(Wait(job_id=later, on_id=parent_id, gate=gate) for later in before)]
+        if self._lifecycle.submit(dataclasses.replace(submission, waits=waits, once=once)):
+            self._orchestrator.start_monitoring(parent_id)
+        return parent_id
+
+    def submission(self, plan: Plan, parent_job_id: str | None = None) -> Submission:
+        """The jobs of a plan, with their waits and what ends at once; writes nothing."""
+        parent = self._parent(plan, parent_job_id)
+        children = [self._child(plan, item, parent) for item in plan.items]
+        waits = [
+            Wait(job_id=child.id, on_id=children[place].id, gate=place in item.gates)
+            for child, item in zip(children, plan.items, strict=True)
+            for place in item.after
+        ]
+        endings = [
+            (child.id, event)
+            for child, item in zip(children, plan.items, strict=True)
+            if (event := _ending(item)) is not None
+        ]
+        return Submission(
+            jobs=[parent, *children],
+            waits=waits,
+            slots={plan.facts.target: max(1, plan.target.parallel)},
+            endings=endings,
+            documents=[("plan", plan.id, to_json(plan))],
+        )
+
+    def _survey(self, engine: Engine, target: Target, scope: Scope) -> DatabaseFacts:
+        session = engine.connect(target, purpose=Purpose.SURVEY)
+        try:
+            return engine.survey(session, scope)
+        finally:
+            session.close()
+
+    def _history(self, facts: DatabaseFacts) -> History:
+        return History(
+            own=self._reader.measurements(target=facts.target, limit=HISTORY),
+            others=self._reader.measurements(engine=facts.engine, limit=HISTORY),
+        )
+
+    def _parent(self, plan: Plan, parent_job_id: str | None) -> Job:
+        own_id = self._new_id()
+        starter = self._reader.job(parent_job_id) if parent_job_id else None
+        return Job(
+            id=own_id,
+            parent_id=parent_job_id or own_id,
+            correlation_id=starter.correlation_id if starter else (parent_job_id or own_id),
+            type=JobType.DATABASE_MAINTENANCE_PARENT,
+            phase=Phase.ORCHESTRATION,
+            name=plan.name,
+            created_at=self._clock.now(),
+            started_at=self._clock.now(),
+            status=JobStatus.RUNNING,
+            config={"operations": [operation.value for operation in plan.operations], "step": plan.step},
+            target=plan.facts.target,
+            lane=plan.lane,
+            plan_id=plan.id,
+            errors=plan.errors,
+        )
+
+    def _child(self, plan: Plan, item: PlanItem, parent: Job) -> Job:
+        config = {"operation": item.operation.value, **({"object": item.object} if item.object else {})}
+        return Job(
+            id=self._new_id(),
+            parent_id=parent.id,
+            correlation_id=parent.correlation_id,
+            type=JobType.DATABASE_MAINTENANCE_OPERATION,
+            phase=Phase.EXECUTION,
+            name=f"{item.operation} {item.object or plan.name}",
+            created_at=parent.created_at,
+            config=config,
+            target=plan.facts.target,
+            hold=f"{plan.facts.target}|{item.hold}",
+            lane=plan.lane,
+            plan_id=plan.id,
+            place=item.place,
+            weight=max(1, item.weight),
+            max_attempts=plan.policy.max_attempts,
+            estimate=to_json(item.estimate),
+        )
+
+
+def _ending(item: PlanItem) -> Event | None:
+    """How an item that does not run ends at once."""
+    if item.decision is Decision.SKIP:
+        return JobSkipped(reason=item.reason, result=dict(item.evidence))
+    if item.decision is Decision.DEFER:
+        return JobDeferred(reason=item.reason, result=dict(item.evidence))
+    return None
+
+
+def _only_target(step: Step) -> Target:
+    if len(step.targets) != 1:
+        raise UsageError(
+            f"step {step.name} has {len(step.targets)} targets, where one is wanted",
+            hint="several databases are a run: use the action maintenance_run",
+        )
+    return step.targets[0]
+
+
+def _check_operations(engine: Engine, target: Target, operations: tuple[object, ...]) -> None:
+    lacking = [str(operation) for operation in operations if operation not in engine.operations]
+    if lacking:
+        raise UsageError(f"{target.engine} has no {', '.join(lacking)}", hint="leave it out of --operations")

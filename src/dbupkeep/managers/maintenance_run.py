@@ -1,0 +1,181 @@
+"""The manager of the action `maintenance_run`: several steps, several databases or a fleet, as one tree of jobs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from dbupkeep.clock import Clock
+from dbupkeep.codec import to_json
+from dbupkeep.definitions import JobDefinition, OnError, Step, Target
+from dbupkeep.engine import Engine, Scope
+from dbupkeep.errors import UpkeepError, UsageError
+from dbupkeep.facts import Notice
+from dbupkeep.jobs import Job, JobStatus, JobType, Phase
+from dbupkeep.ledger import Reader, Wait
+from dbupkeep.lifecycle import Lifecycle, Submission
+from dbupkeep.manager import Planned
+from dbupkeep.managers.database_maintenance import DatabaseMaintenanceManager
+from dbupkeep.orchestrator import Monitoring
+from dbupkeep.plans import Plan, RunPlan
+
+
+class MaintenanceRunManager:
+    """Plans and submits runs."""
+
+    action = JobType.MAINTENANCE_RUN.value
+
+    def __init__(  # noqa: PLR0913 - the collaborators of the role, given once
+        self,
+        *,
+        lifecycle: Lifecycle,
+        orchestrator: Monitoring,
+        reader: Reader,
+        databases: DatabaseMaintenanceManager,
+        engines: Callable[[str], Engine],
+        clock: Clock,
+        new_id: Callable[[], str],
+    ) -> None:
+        """`databases` plans each single database."""
+        self._lifecycle = lifecycle
+        self._orchestrator = orchestrator
+        self._reader = reader
+        self._databases = databases
+        self._engines = engines
+        self._clock = clock
+        self._new_id = new_id
+
+    def create_parent_job(self, step: Step, definition: JobDefinition, parent_job_id: str | None = None) -> str:
+        """Submit one step as a run of its own; databases are surveyed by its discovery jobs."""
+        return self.create_run(dataclasses.replace(definition, steps=(step,)), parent_job_id)
+
+    def create_run(self, definition: JobDefinition, parent_job_id: str | None = None) -> str:
+        """Submit a run of all steps: a discovery job for each place of each step, each step after the one before."""
+        root = self._root(definition.name, definition, parent_job_id)
+        steps = [[self._discovery(definition, root, number, place) for place in range(len(step.targets))]
+                 for number, step in enumerate(definition.steps)]  # fmt: skip
+        if not any(steps):
+            raise UsageError(f"the job {definition.name} has no targets", hint="name at least one database or folder")
+        linked = [
+            dataclasses.replace(job, config={**job.config, "then": [later.id for later in following]})
+            for jobs, following in zip(steps, [*steps[1:], []], strict=True)
+            for job in jobs
+        ]
+        waits = [
+            Wait(job_id=later.id, on_id=job.id, gate=definition.steps[number].errors.on_error is not OnError.CONTINUE)
+            for number, jobs in enumerate(steps[:-1])
+            for job in jobs
+            for later in steps[number + 1]
+        ]
+        self._lifecycle.submit(
+            Submission(
+                jobs=[root, *(dataclasses.replace(job, place=place) for place, job in enumerate(linked))],
+                waits=waits,
+                slots={job.target: 1 for job in linked},
+                documents=[("definition", root.id, to_json(definition))],
+            )
+        )
+        self._orchestrator.start_monitoring(root.id)
+        return root.id
+
+    def plan(self, step: Step, definition: JobDefinition) -> RunPlan:
+        """Find and survey all databases of a step; writes nothing. What cannot be surveyed is among `problems`."""
+        plans: list[Plan] = []
+        problems: list[Notice] = []
+        idle = 0
+        for target, fleet, due in self._databases_of(step, problems):
+            plan = self._plan_one(dataclasses.replace(step, targets=(target,)), definition, problems, fleet=fleet) if due else None
+            if plan is not None and (plan.due or not fleet):
+                plans.append(plan)
+            elif plan is not None or not due:
+                idle += 1
+        return RunPlan(
+            id=self._new_id(), name=definition.name, created_at=self._clock.now(), plans=tuple(plans), idle=idle,
+            problems=tuple(problems), errors=definition.errors, lane=definition.lane,
+        )  # fmt: skip
+
+    def check(self, plan: RunPlan) -> None:
+        """Refuse a plan that one of its targets no longer fits. Raises `Refused` of kind `drift`."""
+        for one in plan.plans:
+            self._databases.check(one)
+
+    def submit(self, plan: Planned, parent_job_id: str | None = None) -> str:
+        """Write the run, its parents and all their children in one transaction; return the run's id."""
+        if isinstance(plan, Plan):
+            return self._databases.submit(plan, parent_job_id)
+        if not plan.plans:
+            raise UsageError("the plan has nothing to do", hint="`dbupkeep plan` says why for each database")
+        definition = JobDefinition(name=plan.name, steps=(), lane=plan.lane, errors=plan.errors)
+        root = self._root(plan.name, definition, parent_job_id)
+        parts = [self._databases.submission(one, root.id) for one in plan.plans]
+        jobs = [dataclasses.replace(job, correlation_id=root.correlation_id) for part in parts for job in part.jobs]
+        self._lifecycle.submit(
+            Submission(
+                jobs=[root, *jobs],
+                waits=[wait for part in parts for wait in part.waits],
+                slots={target: count for part in parts for target, count in part.slots.items()},
+                endings=[ending for part in parts for ending in part.endings],
+                documents=[document for part in parts for document in part.documents],
+            )
+        )
+        self._orchestrator.start_monitoring(root.id)
+        return root.id
+
+    def _databases_of(self, step: Step, problems: list[Notice]) -> Iterator[tuple[Target, bool, bool]]:
+        """The databases of a step: target, whether it is one of a fleet, whether a look is worth while."""
+        for place in step.targets:
+            if not place.is_fleet:
+                yield place, False, True
+                continue
+            scope = Scope(operations=step.operations, fleet=True, now=self._clock.now())
+            for candidate in self._engines(place.engine).discover(place, scope):
+                if candidate.problem:
+                    problems.append(Notice(code="not_maintainable", message=f"{candidate.target.name}: {candidate.problem}"))
+                else:
+                    yield candidate.target, True, candidate.due or step.policy.force
+
+    def _plan_one(
+        self, step: Step, definition: JobDefinition, problems: list[Notice], *, fleet: bool
+    ) -> Plan | None:
+        try:
+            return self._databases.plan(step, definition, fleet=fleet)
+        except UpkeepError as error:
+            problems.append(Notice(code=error.kind.value, message=error.message, hint=error.hint, severity="error"))
+            return None
+
+    def _root(self, name: str, definition: JobDefinition, parent_job_id: str | None) -> Job:
+        own_id, now = self._new_id(), self._clock.now()
+        starter = self._reader.job(parent_job_id) if parent_job_id else None
+        return Job(
+            id=own_id,
+            parent_id=parent_job_id or own_id,
+            correlation_id=starter.correlation_id if starter else own_id,
+            type=JobType.MAINTENANCE_RUN,
+            phase=Phase.ORCHESTRATION,
+            name=name,
+            created_at=now,
+            started_at=now,
+            status=JobStatus.RUNNING,
+            config={"steps": [step.name for step in definition.steps]},
+            lane=definition.lane,
+            errors=definition.errors,
+        )
+
+    def _discovery(self, definition: JobDefinition, root: Job, number: int, place: int) -> Job:
+        step = definition.steps[number]
+        target = step.targets[place]
+        return Job(
+            id=self._new_id(),
+            parent_id=root.id,
+            correlation_id=root.correlation_id,
+            type=JobType.DATABASE_DISCOVERY,
+            phase=Phase.EXECUTION,
+            name=f"find databases in {target.name}" if target.is_fleet else f"survey {target.name}",
+            created_at=root.created_at,
+            config={"definition": root.id, "step": number, "target": place},
+            target=f"discovery:{target.url}",
+            hold=f"discovery:{root.id}:{number}:{place}",
+            lane=definition.lane,
+        )
+
+

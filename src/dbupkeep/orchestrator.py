@@ -1,0 +1,80 @@
+"""Watching parents: a parent is the aggregate of its children, kept by the transaction of each child's change.
+
+What is left to do is little and may be done by any process: settle a parent that a broken-off program left open, and
+deliver again what lost its delivery. There is no thread and no timer for a parent, and no limit to its life.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Protocol
+
+from dbupkeep.events import Recorded
+from dbupkeep.jobs import JobStatus, JobType
+from dbupkeep.ledger import JobQuery, Reader
+from dbupkeep.lifecycle import Lifecycle
+
+log = logging.getLogger(__name__)
+
+PAGE = 500
+
+
+class Monitoring(Protocol):
+    """What a manager needs of an orchestrator."""
+
+    def start_monitoring(self, parent_id: str) -> None:
+        """Watch a parent from now on; called once, after all its children are enqueued and committed."""
+        ...
+
+
+class ParentJobOrchestrator:
+    """Settles parents from their children; every process may have one."""
+
+    def __init__(self, lifecycle: Lifecycle, reader: Reader) -> None:
+        """Stand on the verbs and the reads of one ledger."""
+        self._lifecycle = lifecycle
+        self._reader = reader
+
+    def start_monitoring(self, parent_id: str) -> None:
+        """Watch a parent from now on. Safe to repeat; a parent with nothing to run is settled at once."""
+        parent = self._lifecycle.settle(parent_id)
+        log.info("monitoring started", extra={"parent_id": parent_id, "children": parent.stats.total})
+
+    def sweep(self) -> int:
+        """Settle orphaned parents and deliver again what lost its delivery; returns how many were mended."""
+        return self._settle_orphans() + self._rescue_undelivered()
+
+    def follow(self, parent_id: str, after: int = 0) -> Iterator[Recorded]:
+        """The events of a run that there are after a number, in order."""
+        root = self._reader.job(parent_id)
+        correlation_id = root.correlation_id if root else parent_id
+        while True:
+            events = self._reader.events(after, correlation_id=correlation_id, limit=PAGE)
+            yield from events
+            if len(events) < PAGE:
+                return
+            after = events[-1].seq
+
+    def _settle_orphans(self) -> int:
+        types = (JobType.DATABASE_MAINTENANCE_PARENT, JobType.MAINTENANCE_RUN)
+        query = JobQuery(statuses=(JobStatus.RUNNING,), types=types, newest_first=False)
+        mended, cursor = 0, ""
+        while True:
+            page = self._reader.jobs(query, cursor=cursor, limit=PAGE)
+            for parent in page.jobs:
+                if not parent.stats.unended and self._lifecycle.settle(parent.id).status.ended:
+                    mended += 1
+            cursor = page.cursor
+            if not cursor:
+                return mended
+
+    def _rescue_undelivered(self) -> int:
+        query = JobQuery(released=True, newest_first=False)
+        mended, cursor = 0, ""
+        while True:
+            page = self._reader.jobs(query, cursor=cursor, limit=PAGE)
+            mended += self._lifecycle.rescue(page.jobs)
+            cursor = page.cursor
+            if not cursor:
+                return mended

@@ -1,0 +1,203 @@
+"""Takes deliveries and routes each job to the worker of its type; turns whatever happens into how the attempt ended.
+
+One thread, the pulse, looks after all running attempts of the process: it asks each how far it is, keeps that in the
+ledger, and brings back what is wanted of it (cancel, or that another attempt has taken over).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from dbupkeep.errors import Busy, Interrupted, LedgerError, UpkeepError
+from dbupkeep.events import JobCancelled, JobDeferred, JobFailed
+from dbupkeep.jobs import Job, attempt_tag
+from dbupkeep.ledger import Control, Ledger
+from dbupkeep.lifecycle import Lifecycle
+from dbupkeep.logs import bound
+from dbupkeep.orchestrator import ParentJobOrchestrator
+from dbupkeep.progress import Progress, forward
+from dbupkeep.queue import Delivery, Queue
+from dbupkeep.registry import Registry
+from dbupkeep.worker import Ended, JobWorker
+
+log = logging.getLogger(__name__)
+
+PULSE = 0.25
+"""Seconds between looks at what runs: a request to cancel is taken up within two of them."""
+
+SWEEP = 10.0
+"""Seconds between sweeps for orphaned parents and lost deliveries."""
+
+LEDGER_PATIENCE = 300.0
+"""Seconds for which the result of finished work is offered to a ledger that cannot be used."""
+
+
+class Attempt:
+    """One running attempt: the `Context` of its worker and the `Report` of its engine."""
+
+    def __init__(self, job: Job, lifecycle: Lifecycle) -> None:
+        """Begin with nothing reported and nothing wanted."""
+        self.job = job
+        self._lifecycle = lifecycle
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+        self._told: Progress | None = None
+        self._sample: Callable[[], Progress | None] | None = None
+        self._interrupt: Callable[[], object] | None = None
+        self.control = Control()
+
+    @property
+    def report(self) -> Attempt:
+        """Where progress goes."""
+        return self
+
+    @property
+    def tag(self) -> str:
+        """The mark of this attempt on the target server."""
+        return attempt_tag(self.job.id, self.job.attempt)
+
+    @property
+    def lost_tag(self) -> str:
+        """The mark of the attempt before, if there was one."""
+        return attempt_tag(self.job.id, self.job.attempt - 1) if self.job.attempt > 1 else ""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this attempt should end."""
+        return self.control.cancel or self.control.fenced
+
+    def on_stop(self, interrupt: Callable[[], object] | None) -> None:
+        """Have `interrupt` called while the attempt should end."""
+        with self._lock:
+            self._interrupt = interrupt
+
+    def progress(self, progress: Progress) -> None:
+        """Take the engine's word on how far it is."""
+        self._progress = forward(self._progress, progress)
+
+    def stage(self, name: str, message: str = "") -> None:
+        """Keep that another stage began; a ledger that cannot be used loses the line, not the work."""
+        try:
+            self._lifecycle.reach(self.job, name, message)
+        except LedgerError as error:
+            log.warning("a stage could not be kept", extra={"stage": name, "error": error.message})
+
+    def follow(self, sample: Callable[[], Progress | None] | None) -> None:
+        """Have `sample` called by the pulse."""
+        with self._lock:
+            self._sample = sample
+
+    def pulse(self, ledger: Ledger) -> None:
+        """Ask how far the work is, keep it, and act on what is wanted."""
+        with self._lock:
+            sampled = self._sample() if self._sample else None
+        if sampled is not None:
+            self.progress(sampled)
+        news = self._progress if self._progress != self._told else None
+        self.control = ledger.report(self.job.id, self.job.attempt, news)
+        self._told = self._progress
+        with self._lock:
+            if self.stopping and self._interrupt is not None:
+                self._interrupt()
+
+
+class JobProcessor:
+    """Executes jobs from the queue until it is told to stop."""
+
+    def __init__(  # noqa: PLR0913 - the collaborators of the role, given once
+        self,
+        *,
+        ledger: Ledger,
+        queue: Queue,
+        lifecycle: Lifecycle,
+        workers: Registry[JobWorker],
+        orchestrator: ParentJobOrchestrator,
+    ) -> None:
+        """Stand on one ledger and its queue."""
+        self._ledger = ledger
+        self._queue = queue
+        self._lifecycle = lifecycle
+        self._workers = workers
+        self._orchestrator = orchestrator
+        self._running: dict[str, Attempt] = {}
+
+    def serve(self, *, lanes: Sequence[str] = (), slots: int = 1, stop: threading.Event) -> None:
+        """Mend what was left, then execute deliveries of these lanes (none named: all) until `stop` is set."""
+        self._orchestrator.sweep()
+        ended = threading.Event()
+        pulse = threading.Thread(target=self._pulse, args=(ended,), name="dbupkeep-pulse")
+        pulse.start()
+        try:
+            self._queue.serve(lanes, slots, self.handle, stop)
+        finally:
+            ended.set()
+            pulse.join()
+
+    def handle(self, delivery: Delivery, worker: str) -> None:
+        """Deal with one delivery: begin the attempt, execute it, record how it ended."""
+        job = self._lifecycle.begin(delivery, worker)
+        if job is None:
+            return
+        attempt = Attempt(job, self._lifecycle)
+        self._running[job.id] = attempt
+        try:
+            with bound(job):
+                log.debug("attempt started")
+                ended = self._execute(job, attempt)
+                self._record(job, ended)
+        finally:
+            del self._running[job.id]
+
+    @property
+    def busy(self) -> int:
+        """How many attempts run now."""
+        return len(self._running)
+
+    def _execute(self, job: Job, attempt: Attempt) -> Ended:
+        try:
+            worker = self._workers.get(job.type)
+            worker.validate(job)
+            return worker.execute(job, attempt)
+        except Interrupted as error:
+            return Ended(event=JobCancelled(reason=error.message))
+        except Busy as error:
+            return Ended(event=JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {}))
+        except UpkeepError as error:
+            log.warning("the operation failed", extra={"error": error.message, "kind": error.kind.value})
+            return Ended(event=JobFailed(error=error.document()))
+        except Exception as error:  # noqa: BLE001 - the one place where anything becomes an outcome
+            log.exception("the operation failed in an unforeseen way")
+            wrapped = UpkeepError(f"unforeseen: {type(error).__name__}: {error}", hint="this is a fault of dbupkeep")
+            return Ended(event=JobFailed(error=wrapped.document()))
+
+    def _record(self, job: Job, ended: Ended) -> None:
+        """Record the end, and go on trying while the ledger cannot be used: finished work is not lost."""
+        deadline = LEDGER_PATIENCE
+        pause = threading.Event()
+        while True:
+            try:
+                after = self._lifecycle.end(job, ended)
+            except LedgerError as error:
+                if deadline <= 0:
+                    raise
+                log.warning("the ledger cannot be used; the result waits", extra={"error": error.message})
+                pause.wait(1.0)
+                deadline -= 1.0
+            else:
+                log.debug("attempt ended", extra={"status": after.status.value if after else "stale_attempt"})
+                return
+
+    def _pulse(self, ended: threading.Event) -> None:
+        until_sweep = SWEEP
+        while not ended.wait(PULSE):
+            until_sweep -= PULSE
+            try:
+                for attempt in list(self._running.values()):
+                    attempt.pulse(self._ledger)
+                if until_sweep <= 0:
+                    until_sweep = SWEEP
+                    self._orchestrator.sweep()
+            except LedgerError as error:
+                log.warning("the ledger cannot be used; progress is not kept", extra={"error": error.message})

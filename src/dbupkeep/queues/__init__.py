@@ -1,0 +1,1 @@
+"""The ways of delivery: one file each."""

@@ -1,0 +1,205 @@
+"""Delivery inside the SQLite ledger: threads in the process, and several processes on one machine.
+
+Leases are read on one clock only: seconds since the machine's start, valid for that start. A worker that went away
+is noticed when its lease runs out, and what it held is handed out before anything new.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from dbupkeep.clock import Clock, SystemClock, boot_id, new_id
+from dbupkeep.errors import LedgerError
+from dbupkeep.queue import Delivery, Handler, WorkerProcess
+from dbupkeep.sql import HasSql, Row, SqlStore
+
+if TYPE_CHECKING:
+    from dbupkeep.ledger import Tx
+
+log = logging.getLogger(__name__)
+
+LEASE = 30.0
+"""Seconds that a silent worker keeps what it holds."""
+
+QUICK, LAZY = 0.005, 0.25
+"""Seconds between looks at an empty queue: soon after work, and at rest."""
+
+
+def lease_seconds() -> float:
+    """The lease length: `DBUPKEEP_LEASE` in seconds, or the default."""
+    return float(os.environ.get("DBUPKEEP_LEASE") or LEASE)
+
+
+class EmbeddedQueue:
+    """The queue in the tables of a SQLite ledger."""
+
+    def __init__(self, store: SqlStore, *, clock: Clock | None = None, lease: float | None = None) -> None:
+        """Stand on the ledger's own database; `lease` is in seconds."""
+        self._store = store
+        self._clock = clock or SystemClock()
+        self._lease = lease if lease is not None else lease_seconds()
+        self._boot = boot_id()
+        self._news = threading.Event()
+
+    def enqueue(self, tx: Tx, deliveries: Sequence[Delivery]) -> None:
+        """Add deliveries on the ledger's transaction."""
+        sql = cast("HasSql", tx).sql
+        now = self._clock.monotonic()
+        for delivery in deliveries:
+            sql.run(
+                "delivery_insert",
+                key=delivery.key,
+                job_id=delivery.job_id,
+                attempt=delivery.attempt,
+                lane=delivery.lane,
+                due=now + delivery.delay,
+                boot=self._boot,
+            )
+        if deliveries:
+            self._news.set()
+
+    def serve(self, lanes: Sequence[str], slots: int, handler: Handler, stop: threading.Event) -> None:
+        """Hand out deliveries until `stop` is set; returns when the handlers have."""
+        worker = _Worker(self._store, self._clock, self._lease, self._boot, json.dumps(list(lanes)), self._news)
+        threads = [
+            threading.Thread(target=worker.slot, args=(handler, stop), name=f"dbupkeep-slot-{n}") for n in range(slots)
+        ]
+        worker.renew()
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            if stop.wait(self._lease / 4):
+                _join(threads, self._lease / 4)
+            worker.renew()
+        worker.leave()
+
+    def missing(self, keys: Collection[str]) -> set[str]:
+        """Which of these keys have no delivery."""
+        known = self._store.reading().all("deliveries_known", keys=json.dumps(sorted(keys)))
+        return set(keys) - {row["key"] for row in known}
+
+    def workers(self) -> Sequence[WorkerProcess]:
+        """The processes that serve or served lately."""
+        sql, now = self._store.reading(), self._clock.monotonic()
+        return [
+            WorkerProcess(
+                id=row["id"],
+                lanes=tuple(json.loads(row["lanes"])),
+                busy=tuple(held["key"] for held in sql.all("deliveries_of", worker=row["id"])),
+                alive=row["boot"] == self._boot and row["lease"] >= now,
+                seen_at=datetime.fromisoformat(row["seen_at"]),
+            )
+            for row in sql.all("workers")
+        ]
+
+    def prune(self) -> int:
+        """Forget dead worker processes that hold nothing."""
+        now = self._clock.monotonic()
+        return self._store.transact(lambda tx: cast("HasSql", tx).sql.run("workers_prune", boot=self._boot, now=now))
+
+    def migrate(self) -> None:
+        """Nothing of its own: its tables come with the ledger's migrations."""
+
+    def close(self) -> None:
+        """Nothing of its own to let go of."""
+
+
+class _Worker:
+    """One process's share in serving: an identity, its slots, and the lease that it renews."""
+
+    def __init__(  # noqa: PLR0913 - the whole of a worker's surroundings, made in one place
+        self, store: SqlStore, clock: Clock, lease: float, boot: str, lanes: str, news: threading.Event
+    ) -> None:
+        self.id = new_id()
+        self._store, self._clock, self._lease, self._boot, self._lanes = store, clock, lease, boot, lanes
+        self._news = news
+
+    def slot(self, handler: Handler, stop: threading.Event) -> None:
+        """Take deliveries one after another until stopped; the last one is acknowledged with the next take."""
+        done, rest = "", QUICK
+        while not stop.is_set():
+            try:
+                delivery = self._take(done)
+            except LedgerError as error:  # what is done stays to be acknowledged
+                log.warning("the ledger cannot be used; nothing new is taken", extra={"error": error.message})
+                stop.wait(LAZY)
+                continue
+            done = ""
+            if delivery is None:
+                if self._news.wait(rest):
+                    self._news.clear()
+                    rest = QUICK
+                else:
+                    rest = min(LAZY, rest * 2)
+                continue
+            rest = QUICK
+            done = self._handle(handler, delivery)
+        self._acknowledge(done)
+
+    def _handle(self, handler: Handler, delivery: Delivery) -> str:
+        try:
+            handler(delivery, self.id)
+        except Exception:  # a handler's own fault: let the delivery come again, where its attempt is counted as lost
+            log.exception("a delivery could not be handled", extra={"delivery": delivery.key})
+            self._transact(lambda sql: sql.run("delivery_lose", key=delivery.key, worker=self.id))
+            return ""
+        return delivery.key
+
+    def _take(self, done: str) -> Delivery | None:
+        """The next delivery: one whose worker was lost before a new one."""
+        if not done and self._next(self._store.reading()) is None:
+            return None
+        return self._transact(lambda sql: self._claim(sql, done))
+
+    def _claim(self, sql: Any, done: str) -> Delivery | None:  # noqa: ANN401 - a transaction's statements
+        if done:
+            sql.run("delivery_done", key=done, worker=self.id)
+        row = self._next(sql)
+        if row is None:
+            return None
+        lease = self._clock.monotonic() + self._lease
+        sql.run("delivery_take", key=row["key"], worker=self.id, lease=lease, boot=self._boot)
+        return Delivery(job_id=row["job_id"], attempt=row["attempt"], lane=row["lane"])
+
+    def _next(self, sql: Any) -> Row | None:  # noqa: ANN401 - as above
+        at = {"boot": self._boot, "now": self._clock.monotonic(), "lanes": self._lanes}
+        return sql.one("delivery_lost", **at) or sql.one("delivery_free", **at)
+
+    def _acknowledge(self, done: str) -> None:
+        if done:
+            self._transact(lambda sql: sql.run("delivery_done", key=done, worker=self.id))
+
+    def renew(self) -> None:
+        """Say that this process lives, and keep what it holds."""
+        lease = self._clock.monotonic() + self._lease
+        seen_at = self._clock.now().isoformat()
+
+        def write(sql: Any) -> None:  # noqa: ANN401 - as above
+            sql.run("worker_put", id=self.id, lanes=self._lanes, boot=self._boot, lease=lease, seen_at=seen_at)
+            sql.run("deliveries_renew", lease=lease, worker=self.id)
+
+        try:
+            self._transact(write)
+        except LedgerError as error:
+            log.warning("a lease could not be renewed", extra={"error": error.message})
+
+    def leave(self) -> None:
+        """Say that this process is gone."""
+        self._transact(lambda sql: sql.run("worker_drop", id=self.id))
+
+    def _transact(self, work: Any) -> Any:  # noqa: ANN401 - passes through what the closure returns
+        return self._store.transact(lambda tx: work(cast("HasSql", tx).sql))
+
+
+def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
+    """Wait a while for threads that are about to end."""
+    for thread in threads:
+        thread.join(seconds / len(threads))
+
+

@@ -1,0 +1,186 @@
+-- name: job
+select * from jobs where id = :id
+
+-- name: job_insert
+insert into jobs (
+    id, parent_id, correlation_id, type, phase, name, status, reason, config, target, hold, lane, plan_id, place,
+    weight, errors, attempt, max_attempts, cancel_requested, paused, outcome, waits_left,
+    n_pending, n_running, n_completed, n_failed, n_cancelled, n_skipped, n_deferred, n_partial, n_ineffective,
+    weight_total, weight_ended, progress, estimate, result, error, created_at, started_at, finished_at
+) values (
+    :id, :parent_id, :correlation_id, :type, :phase, :name, :status, :reason, :config, :target, :hold, :lane,
+    :plan_id, :place, :weight, :errors, :attempt, :max_attempts, :cancel_requested, :paused, :outcome, :waits_left,
+    :n_pending, :n_running, :n_completed, :n_failed, :n_cancelled, :n_skipped, :n_deferred, :n_partial,
+    :n_ineffective, :weight_total, :weight_ended, :progress, :estimate, :result, :error, :created_at, :started_at,
+    :finished_at
+)
+
+-- name: job_update
+update jobs set
+    status = :status, reason = :reason, attempt = :attempt, max_attempts = :max_attempts,
+    cancel_requested = :cancel_requested, paused = :paused,
+    outcome = :outcome, progress = :progress, result = :result, error = :error, started_at = :started_at,
+    finished_at = :finished_at
+where id = :id
+
+-- name: job_counts
+update jobs set
+    n_pending = :n_pending, n_running = :n_running, n_completed = :n_completed, n_failed = :n_failed,
+    n_cancelled = :n_cancelled, n_skipped = :n_skipped, n_deferred = :n_deferred, n_partial = :n_partial,
+    n_ineffective = :n_ineffective, weight_total = :weight_total, weight_ended = :weight_ended
+where id = :id
+
+-- name: job_progress
+update jobs set progress = :progress where id = :id and attempt = :attempt and status = 'running'
+
+-- name: job_control
+select j.status, j.attempt, j.cancel_requested, r.paused
+from jobs j join jobs r on r.id = j.correlation_id
+where j.id = :id
+
+-- name: jobs_unended
+select * from jobs
+where parent_id = :parent_id and id <> :parent_id and status in ('pending', 'running')
+order by place, id
+
+-- name: children
+select * from jobs where parent_id = :parent_id and id <> :parent_id order by place, id
+
+-- name: jobs_like
+select * from jobs where id >= :prefix and id < :end order by id limit 2
+
+-- name: jobs_running
+select * from jobs where parent_id = :parent_id and id <> :parent_id and status = 'running'
+
+-- name: runs_growing
+select count(*) as n from jobs
+where parent_id = :parent_id and type = 'database_discovery' and status in ('pending', 'running')
+
+-- name: jobs_released
+select * from jobs
+where released = 1 and status in ('pending', 'running') and id > :cursor
+order by id limit :limit
+
+-- name: wait_insert
+insert into waits (on_id, job_id, gate) values (:on_id, :job_id, :gate) on conflict do nothing
+
+-- name: wait_count
+update jobs set waits_left = (
+    select count(*) from waits w join jobs o on o.id = w.on_id
+    where w.job_id = jobs.id and o.status in ('pending', 'running')
+) where id = :id
+
+-- name: successors
+select j.id, j.target, j.status, w.gate from waits w join jobs j on j.id = w.job_id where w.on_id = :on_id
+
+-- name: successors_freed
+update jobs set waits_left = waits_left - 1
+where waits_left > 0 and id in (select job_id from waits where on_id = :on_id)
+
+-- name: successors_bound
+update jobs set waits_left = waits_left + 1
+where status = 'pending' and id in (select job_id from waits where on_id = :on_id)
+
+-- name: ready
+select j.* from jobs j join jobs r on r.id = j.correlation_id
+where j.target = :target and j.status = 'pending' and j.released = 0 and j.waits_left = 0 and j.phase = 'execution'
+  and r.paused = 0
+  and not exists (select 1 from holds h where h.hold = j.hold)
+order by j.correlation_id, j.place
+limit :limit
+
+-- name: slots_free
+select coalesce((select slots from targets where target = :target), 1)
+    - (select count(*) from holds where target = :target) as free
+
+-- name: slots_set
+insert into targets (target, slots) values (:target, :slots) on conflict (target) do update set slots = excluded.slots
+
+-- name: hold_take
+insert into holds (hold, target, job_id) values (:hold, :target, :job_id) on conflict do nothing
+
+-- name: hold_drop
+delete from holds where job_id = :job_id
+
+-- name: released_set
+update jobs set released = :released where id = :id
+
+-- name: run_withhold
+update jobs set released = 0 where correlation_id = :correlation_id and status = 'pending' and released = 1
+
+-- name: run_withhold_holds
+delete from holds where job_id in (
+    select id from jobs where correlation_id = :correlation_id and status = 'pending'
+)
+
+-- name: run_targets
+select distinct target from jobs where correlation_id = :correlation_id and status = 'pending' and target <> ''
+
+-- name: event_insert
+insert into events (at, event, job_id, parent_id, correlation_id, data)
+values (:at, :event, :job_id, :parent_id, :correlation_id, :data)
+
+-- name: events_after
+select * from events where seq > :after order by seq limit :limit
+
+-- name: events_of_run
+select * from events where correlation_id = :correlation_id and seq > :after order by seq limit :limit
+
+-- name: document
+select doc, version from documents where kind = :kind and key = :key
+
+-- name: document_insert
+insert into documents (kind, key, version, doc, updated_at) values (:kind, :key, 1, :doc, :updated_at)
+on conflict do nothing
+
+-- name: document_update
+update documents set doc = :doc, version = version + 1, updated_at = :updated_at
+where kind = :kind and key = :key and version = :version
+
+-- name: document_put
+insert into documents (kind, key, version, doc, updated_at) values (:kind, :key, 1, :doc, :updated_at)
+on conflict (kind, key) do update set doc = excluded.doc, version = documents.version + 1, updated_at = excluded.updated_at
+
+-- name: measurement_insert
+insert into measurements (at, engine, target, object, operation, doc)
+values (:at, :engine, :target, :object, :operation, :doc)
+
+-- name: measurements_of_target
+select doc from measurements where target = :target order by at desc, id desc limit :limit
+
+-- name: measurements_of_engine
+select doc from measurements where engine = :engine order by at desc, id desc limit :limit
+
+-- name: measurements
+select doc from measurements order by at desc, id desc limit :limit
+
+-- name: targets
+select target, count(*) as runs, max(created_at) as last_run_at from jobs
+where type = 'database_maintenance_parent' group by target order by target
+
+-- name: target_last
+select name, status from jobs where target = :target and type = 'database_maintenance_parent' order by id desc limit 1
+
+-- name: statuses
+select status, count(*) as n from jobs group by status
+
+-- name: oldest_pending
+select min(created_at) as at from jobs where status = 'pending'
+
+-- name: prunable
+select id from jobs where parent_id = id and status not in ('pending', 'running') and finished_at < :before
+order by id limit :limit
+
+-- name: prune_waits
+delete from waits where on_id in (select id from jobs where correlation_id = :correlation_id)
+
+-- name: prune_events
+delete from events where correlation_id = :correlation_id
+
+-- name: prune_plans
+delete from documents where kind = 'plan' and key in (
+    select plan_id from jobs where correlation_id = :correlation_id and plan_id <> ''
+) and not exists (select 1 from jobs where plan_id = documents.key and correlation_id <> :correlation_id)
+
+-- name: prune_jobs
+delete from jobs where correlation_id = :correlation_id

@@ -1,0 +1,1 @@
+"""Workers: one file for each type of job."""

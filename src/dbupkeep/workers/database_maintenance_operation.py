@@ -1,0 +1,115 @@
+"""Executes one operation on one object of one database: connect, recover, run, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dbupkeep.clock import Clock
+from dbupkeep.codec import from_json, to_json
+from dbupkeep.engine import Engine, Evidence, Session, Work
+from dbupkeep.errors import Kind, Refused, UpkeepError, UsageError
+from dbupkeep.estimates import Measurement
+from dbupkeep.events import JobCompleted
+from dbupkeep.jobs import Job, JobType
+from dbupkeep.ledger import Reader
+from dbupkeep.operations import Operation
+from dbupkeep.plans import Plan, PlanItem
+from dbupkeep.worker import Context, Ended
+
+
+class DatabaseMaintenanceOperationWorker:
+    """The worker of type `database_maintenance_operation`."""
+
+    type = JobType.DATABASE_MAINTENANCE_OPERATION.value
+
+    def __init__(self, *, reader: Reader, engines: Callable[[str], Engine], clock: Clock) -> None:
+        """`engines` finds an engine by the scheme of a target's url."""
+        self._reader = reader
+        self._engines = engines
+        self._clock = clock
+
+    def validate(self, job: Job) -> None:
+        """Refuse a job without exactly one known operation."""
+        operation = job.config.get("operation")
+        if not isinstance(operation, str) or operation not in set(Operation):
+            raise UsageError(
+                "the job does not name one operation",
+                why=f'its config says {dict(job.config)!r}, where {{"operation": "vacuum"}} is wanted',
+                hint="create jobs through the manager of the action database_maintenance",
+            )
+
+    def execute(self, job: Job, context: Context) -> Ended:
+        """Do the operation and return it with its evidence."""
+        plan = self._plan(job)
+        item = plan.items[job.place]
+        stage = "connecting"
+        try:
+            session = self._engines(plan.target.engine).connect(plan.target, tag=context.tag)
+            try:
+                context.on_stop(session.interrupt)
+                stage = "working"
+                return self._work(session, plan, item, context)
+            finally:
+                context.on_stop(None)
+                context.report.follow(None)
+                session.close()
+        except UpkeepError as error:
+            raise error.at(
+                operation=item.operation.value, object=item.object, target=plan.target.name, stage=stage
+            ) from error.__cause__
+
+    def _work(self, session: Session, plan: Plan, item: PlanItem, context: Context) -> Ended:
+        if context.lost_tag:
+            found = session.recover(item, context.lost_tag)
+            if found is not None:
+                return Ended(event=JobCompleted(result=_result(found, Work(seconds=0.0), recovered=True)))
+        work = session.run(item, context.report)
+        evidence = session.verify(item, work)
+        sample = self._measurement(plan, item, work, evidence)
+        return Ended(event=JobCompleted(result=_result(evidence, work)), sample=sample)
+
+    def _plan(self, job: Job) -> Plan:
+        doc = self._reader.get("plan", job.plan_id)
+        if doc is None:
+            raise Refused(f"the plan {job.plan_id} is not in the ledger", kind=Kind.LEDGER, hint="plan and run again")
+        return from_json(Plan, doc)
+
+    def _measurement(self, plan: Plan, item: PlanItem, work: Work, evidence: Evidence) -> Measurement:
+        return Measurement(
+            at=self._clock.now(),
+            engine=plan.target.engine,
+            target=plan.facts.target,
+            object=item.object,
+            operation=item.operation,
+            method=item.method,
+            seconds=work.seconds,
+            work_bytes=evidence.work_bytes,
+            bytes_before=_bytes(evidence.before),
+            bytes_after=_bytes(evidence.after),
+            predicted_gain=item.estimate.gain_bytes,
+            predicted_seconds=item.estimate.seconds,
+            effective=evidence.effective.value,
+        )
+
+
+def _bytes(facts: Mapping[str, Any]) -> int:
+    value = facts.get("bytes")
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _result(evidence: Evidence, work: Work, *, recovered: bool = False) -> dict[str, Any]:
+    """What a completed job keeps."""
+    result = {
+        "effective": evidence.effective.value,
+        "reason": evidence.reason,
+        "before": dict(evidence.before),
+        "after": dict(evidence.after),
+        "seconds": round(work.seconds, 6),
+        "stall_seconds": work.stall_seconds,
+        "values": {**work.values, **evidence.values},
+        "messages": list(work.messages),
+        "notices": [to_json(notice) for notice in evidence.notices],
+        "recovered": recovered,
+    }
+    return {key: value for key, value in result.items() if value not in (None, {}, [], False)}
