@@ -1,0 +1,171 @@
+"""From a document to the domain's values: judge it, all faults at once, and make targets, policies and jobs of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from dbupkeep.config import faults
+from dbupkeep.config.document import Document, dotted
+from dbupkeep.config.locate import Path as Key
+from dbupkeep.config.models import ConfigFile, JobTable, Names, StepTable, TargetTable, WindowTable
+from dbupkeep.config.names import Known
+from dbupkeep.definitions import ErrorPolicy, JobDefinition, OnError, Policy, Schedule, Step, Target, Window
+from dbupkeep.errors import DefinitionError
+from dbupkeep.operations import Operation, parse
+
+EVERY_FILE = "*.db"
+"""Which files of a folder are databases, when the target does not say."""
+
+_PLAIN_IN_URL = "/ !$&'()*+,;=:@[]{}~^`|<>\""  # as the SQLite engine writes its urls
+
+
+def judge(document: Document, known: Known) -> ConfigFile:
+    """Validate. Raises `DefinitionError` with every fault of the document."""
+    names = _names(document, known)
+    found = list(faults.of_content(document))
+    try:
+        table = ConfigFile.model_validate(document.data, context=names)
+    except ValidationError as error:
+        found += faults.of_validation(error, names)
+    if found:
+        lines = faults.written(document, found)
+        count = "a fault" if len(lines) == 1 else f"{len(lines)} faults"
+        raise DefinitionError(
+            f"the configuration has {count}",
+            faults=lines,
+            hint="mend the lines named; `dbupkeep config check` reads the file again",
+        )
+    return table
+
+
+def _names(document: Document, known: Known) -> Names:
+    def defined(section: str) -> list[str]:
+        table = document.data.get(section)
+        return list(table) if isinstance(table, Mapping) else []
+
+    return {
+        "target": defined("targets"),
+        "window": defined("windows"),
+        "policy": [*defined("policies"), *({"default"} - set(defined("policies")))],
+        "action": known.actions,
+        "engine": known.engines,
+        "operation": [operation.value for operation in Operation],
+        "reaction": [reaction.value for reaction in OnError],
+        **{f"{operation.value} setting": known.settings.get(operation) for operation in Operation},
+    }
+
+
+def targets(table: ConfigFile, folder: Path) -> dict[str, Target]:
+    """The targets, by name; a folder is told by an absolute `sqlite://` url, relative to the file it was written in."""
+    return {name: _target(name, target, folder) for name, target in table.targets.items()}
+
+
+def _target(name: str, table: TargetTable, folder: Path) -> Target:
+    url, pattern = table.url or "", ""
+    if table.dir is not None:
+        place = folder / Path(table.dir).expanduser()
+        url = "sqlite://" + quote(os.path.normpath(place), safe=_PLAIN_IN_URL)
+        pattern = table.pattern or EVERY_FILE
+    return Target(
+        name=name,
+        url=url,
+        pattern=pattern,
+        recursive=table.recursive,
+        exclude=tuple(table.exclude),
+        parallel=table.parallel,
+        labels=dict(table.labels),
+    )
+
+
+def windows(table: ConfigFile) -> dict[str, Window]:
+    """The windows, by name."""
+    return {name: _window(name, window) for name, window in table.windows.items()}
+
+
+def _window(name: str, table: WindowTable) -> Window:
+    return Window(name=name, open=table.open, lasts=table.lasts, soft_stop=table.soft_stop)
+
+
+def policies(table: ConfigFile) -> dict[str, Policy]:
+    """The policies, by name; `default` is always there."""
+    named = {name: _policy(name, policy) for name, policy in table.policies.items()}
+    return {"default": Policy(), **named}
+
+
+def _policy(name: str, table: Any) -> Policy:  # noqa: ANN401 - a model made at run time
+    thresholds = {operation.value: dict(getattr(table, operation.value)) for operation in Operation}
+    return Policy(
+        name=name,
+        thresholds={operation: settings for operation, settings in thresholds.items() if settings},
+        force=table.force,
+        cool_off=table.cool_off,
+        max_stall=table.max_stall,
+        backup_first=table.backup_first,
+        consents=frozenset(table.consents),
+        space_factor=table.space_factor,
+        max_attempts=table.max_attempts,
+    )
+
+
+def jobs(
+    table: ConfigFile, targets: Mapping[str, Target], windows: Mapping[str, Window], policies: Mapping[str, Policy]
+) -> dict[str, JobDefinition]:
+    """The jobs, by name."""
+    return {
+        name: JobDefinition(
+            name=name,
+            steps=tuple(_step(number, step, job, targets, policies) for number, step in enumerate(job.steps, 1)),
+            lane=job.lane,
+            schedule=Schedule(cron=job.schedule or "", every=job.every, timezone=job.timezone or table.timezone),
+            window=windows[job.window] if job.window is not None else None,
+        )
+        for name, job in table.jobs.items()
+    }
+
+
+def _step(
+    number: int, step: StepTable, job: JobTable, targets: Mapping[str, Target], policies: Mapping[str, Policy]
+) -> Step:
+    return Step(
+        name=step.name or f"step {number}",
+        action=step.action,
+        targets=tuple(targets[name] for name in dict.fromkeys(step.targets)),
+        operations=parse(step.operations),
+        policy=policies[step.policy or job.policy or "default"],
+        errors=_errors(step, job),
+        config=dict(step.config),
+    )
+
+
+def _errors(step: StepTable, job: JobTable) -> ErrorPolicy:
+    """What the step says goes before what its job says; `stop_after` alone means stop."""
+    stop_after = job.stop_after if step.stop_after is None else step.stop_after
+    said = step.on_error or (OnError.STOP if step.stop_after else job.on_error)
+    tolerance = job.error_tolerance if step.error_tolerance is None else step.error_tolerance
+    on_error = OnError(said or (OnError.STOP if stop_after else OnError.CONTINUE))
+    return ErrorPolicy(
+        on_error=on_error, stop_after=stop_after if on_error is OnError.STOP else None, tolerance=tolerance or 0
+    )
+
+
+def values(table: ConfigFile, document: Document) -> Iterator[tuple[str, object, str]]:
+    """Every value in force: its key, the value (durations in seconds), and where it came from."""
+    yield from _values(table.model_dump(), (), document)
+
+
+def _values(value: object, key: Key, document: Document) -> Iterator[tuple[str, object, str]]:
+    if isinstance(value, Mapping) and (value or not key):
+        for name, item in value.items():
+            yield from _values(item, (*key, name), document)
+    elif isinstance(value, list) and value:
+        for number, item in enumerate(value):
+            yield from _values(item, (*key, number), document)
+    elif value is not None:
+        yield dotted(key), value.total_seconds() if isinstance(value, timedelta) else value, document.origin(key)

@@ -1,0 +1,258 @@
+"""The shape of a configuration file, for pydantic: what may be written where, and the JSON Schema that editors use.
+
+Imported only when a file is really read: pydantic costs more than the rest of a short command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from dbupkeep.config import units
+from dbupkeep.config.names import LONGEST_NAME
+from dbupkeep.definitions import DATABASE_MAINTENANCE, OnError, Policy, Setting
+from dbupkeep.operations import Operation
+
+Names = dict[str, Collection[str] | None]
+"""The validation context: for each kind of name (`target`, `operation`) those there are; None or absent: any."""
+
+
+def _name_of(kind: str) -> AfterValidator:
+    def check(name: str, info: ValidationInfo) -> str:
+        names = (info.context or {}).get(kind)
+        if names is not None and name not in names:
+            raise PydanticCustomError("unknown_name", "unknown name", {"kind": kind, "name": name})
+        return name
+
+    return AfterValidator(check)
+
+
+def _plain(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("must be a text without control characters, and not empty")
+    return text
+
+
+def _label(value: object) -> object:
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError):  # no such zone, or a name that is no path of one
+        raise PydanticCustomError("unknown_name", "unknown name", {"kind": "time zone", "name": name}) from None
+    return name
+
+
+def _url(url: str, info: ValidationInfo) -> str:
+    scheme, found, _ = url.partition("://")
+    if not found or not scheme:
+        raise ValueError("must be a url such as sqlite:///srv/app.db or postgresql://db1/shop")
+    engines = (info.context or {}).get("engine")
+    if engines is not None and scheme.lower() not in engines:
+        raise PydanticCustomError("unknown_name", "unknown name", {"kind": "engine", "name": scheme})
+    return url
+
+
+def _positive(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("must be longer than 0")
+    return value
+
+
+def _scalar(value: object) -> Setting:
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError("must be true, false, a number, or a text")
+
+
+Text = Annotated[str, Field(max_length=4096), AfterValidator(_plain)]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_plain)]
+Label = Annotated[Text, BeforeValidator(_label)]
+Url = Annotated[Text, AfterValidator(_url)]
+Zone = Annotated[Name, AfterValidator(_zone)]
+Cron = Annotated[str, Field(max_length=256), AfterValidator(units.read_cron)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(units.read_duration),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": units.DURATION_PATTERN}, {"type": "number", "minimum": 0}]}
+    ),
+]
+Span = Annotated[Duration, AfterValidator(_positive)]
+Share = Annotated[
+    float,
+    BeforeValidator(units.read_share),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": units.SHARE_PATTERN}, {"type": "number", "minimum": 0}]}),
+]
+# Any: `read_setting` has judged the value, and a union here would add its members to the place of a fault.
+Threshold = Annotated[
+    Any, BeforeValidator(units.read_setting), WithJsonSchema({"type": ["boolean", "number", "string"]})
+]
+Scalar = Annotated[Any, AfterValidator(_scalar), WithJsonSchema({"type": ["boolean", "number", "string"]})]
+OperationName = Annotated[
+    str, _name_of("operation"), WithJsonSchema({"type": "string", "enum": [operation.value for operation in Operation]})
+]
+Reaction = Annotated[
+    str, _name_of("reaction"), WithJsonSchema({"type": "string", "enum": [reaction.value for reaction in OnError]})
+]
+Later = dict[Name, Any]
+"""Tables that are kept for parts of the program that are still to come."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TargetTable(_Table):
+    """`[targets.NAME]`: one database by its `url`, or a folder (`dir`) of them."""
+
+    url: Url | None = None
+    dir: Text | None = None
+    pattern: Text | None = Field(default=None, description="Which files of the folder, as a glob; *.db when left out.")
+    recursive: bool = False
+    exclude: list[Text] = Field(default=[], description="Objects, or files of the folder, to leave alone; globs.")
+    parallel: int = Field(default=1, ge=1, le=1024)
+    labels: dict[Name, Label] = {}
+
+    @model_validator(mode="after")
+    def _one_place(self) -> TargetTable:
+        if (self.url is None) == (self.dir is None):
+            raise ValueError('needs either "url" or "dir"')
+        if self.dir is None and (self.pattern is not None or self.recursive):
+            raise ValueError('"pattern" and "recursive" are for a target with "dir"')
+        return self
+
+
+class WindowTable(_Table):
+    """`[windows.NAME]`: when work may start."""
+
+    open: Cron
+    lasts: Span
+    soft_stop: Duration = timedelta()
+
+    @model_validator(mode="after")
+    def _stops_within(self) -> WindowTable:
+        if self.soft_stop >= self.lasts:
+            raise ValueError('"soft_stop" must be shorter than "lasts"')
+        return self
+
+
+class _PolicyTable(_Table):
+    """`[policies.NAME]`: when an operation is due, with one table of thresholds each, and what it may cost."""
+
+    force: bool = False
+    cool_off: Duration = Policy().cool_off
+    max_stall: Duration = Policy().max_stall
+    backup_first: bool = False
+    consents: list[Name] = []
+    space_factor: Share = Policy().space_factor
+    max_attempts: int = Field(default=Policy().max_attempts, ge=1, le=100)
+
+
+def _setting_of(operation: Operation) -> Any:  # noqa: ANN401 - a type made here
+    return dict[Annotated[Name, _name_of(f"{operation.value} setting")], Threshold]
+
+
+PolicyTable = create_model(  # type: ignore[call-overload] # the fields are the catalogue's
+    "PolicyTable",
+    __base__=_PolicyTable,
+    __doc__=_PolicyTable.__doc__,
+    **{operation.value: (_setting_of(operation), {}) for operation in Operation},
+)
+
+
+class _Failing(_Table):
+    on_error: Reaction | None = Field(default=None, description="continue when left out")
+    stop_after: int | None = Field(default=None, ge=1, le=1_000_000)
+    error_tolerance: int | None = Field(default=None, ge=0, le=1_000_000, description="0 when left out")
+
+    @model_validator(mode="after")
+    def _agree(self) -> _Failing:
+        if self.stop_after is not None and self.on_error not in (None, OnError.STOP):
+            raise ValueError('"stop_after" is for on_error = "stop"')
+        return self
+
+
+class StepTable(_Failing):
+    """`[[jobs.NAME.steps]]`: one action on targets."""
+
+    name: Name | None = None
+    action: Annotated[Name, _name_of("action")] = DATABASE_MAINTENANCE
+    targets: list[Annotated[str, _name_of("target")]] = []
+    operations: list[OperationName] | None = Field(default=None, min_length=1)
+    policy: Annotated[str, _name_of("policy")] | None = None
+    config: dict[Name, Scalar] = {}
+
+    @model_validator(mode="after")
+    def _has_work(self) -> StepTable:
+        if self.action == DATABASE_MAINTENANCE and not self.targets:
+            raise ValueError('"targets" is missing or empty: name at least one of [targets]')
+        return self
+
+
+class JobTable(_Failing):
+    """`[jobs.NAME]`: steps, one after another, and when they start by themselves."""
+
+    schedule: Cron | None = None
+    every: Span | None = None
+    timezone: Zone | None = None
+    window: Annotated[str, _name_of("window")] | None = None
+    policy: Annotated[str, _name_of("policy")] | None = None
+    lane: Name = "default"
+    hooks: Later = {}
+    notifications: Later = {}
+    steps: list[StepTable] = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> JobTable:
+        if self.schedule is not None and self.every is not None:
+            raise ValueError('"schedule" and "every" exclude each other')
+        names = [step.name for step in self.steps if step.name is not None]
+        if len(set(names)) < len(names):
+            raise ValueError("two steps have the same name")
+        return self
+
+
+class ConfigFile(_Table):
+    """A configuration file of dbupkeep."""
+
+    version: Literal[1]
+    timezone: Zone = Field(default="UTC", description="For jobs that name none.")
+    targets: dict[Name, TargetTable] = {}
+    windows: dict[Name, WindowTable] = {}
+    policies: dict[Name, PolicyTable] = {}  # type: ignore[valid-type] # made above, at run time
+    jobs: dict[Name, JobTable] = {}
+
+
+def keys_at(key: tuple[str | int, ...]) -> Collection[str]:
+    """The keys that the table at this place may have; none where any is allowed."""
+    shape = tuple(part for number, part in enumerate(key) if number % 2 == 0)  # every other part is a name or a number
+    table: type[BaseModel] | None = _TABLES.get(shape) if len(key) == 2 * len(shape) else None
+    return table.model_fields if table else ()
+
+
+_TABLES: dict[tuple[str | int, ...], type[BaseModel]] = {
+    (): ConfigFile,
+    ("targets",): TargetTable,
+    ("windows",): WindowTable,
+    ("policies",): PolicyTable,
+    ("jobs",): JobTable,
+    ("jobs", "steps"): StepTable,
+}

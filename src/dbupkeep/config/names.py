@@ -1,0 +1,35 @@
+"""The names that a configuration may use, and the near miss of one that it may not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from dbupkeep.definitions import DATABASE_MAINTENANCE
+from dbupkeep.operations import Operation
+
+LONGEST_NAME = 64  # characters
+
+_COMPARED = 500  # names; a longer list makes the search for a near miss slow, and nobody reads it anyway
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the program that reads the configuration can do."""
+
+    actions: Collection[str] = (DATABASE_MAINTENANCE,)
+    engines: Collection[str] | None = None  # schemes of urls; None: any
+    settings: Mapping[Operation, Collection[str]] = field(default_factory=dict)  # thresholds; none for one: any
+
+
+def near_miss(word: str, names: Collection[str]) -> str:
+    """`(did you mean "vacuum"?)`, or the names there are when they are few, or nothing."""
+    if len(word) <= LONGEST_NAME and len(names) <= _COMPARED:
+        by_case = {name.lower(): name for name in names}
+        found = difflib.get_close_matches(word.lower(), list(by_case), n=1)
+        if found:
+            return f' (did you mean "{by_case[found[0]]}"?)'
+    if 0 < len(names) <= len(Operation) + 3:
+        return f" (there is {', '.join(names)})"
+    return ""
