@@ -38,7 +38,7 @@ def state_folder() -> Path:
     """The user's state folder: `DBUPKEEP_STATE`, or the platform's own."""
     if set_by_user := os.environ.get("DBUPKEEP_STATE"):
         return Path(set_by_user)
-    from platformdirs import user_state_path  # noqa: PLC0415 - slow to import
+    from platformdirs import user_state_path
 
     return user_state_path("dbupkeep", appauthor=False)
 
@@ -73,7 +73,7 @@ class App:
         self.workers = self._workers(find)
         self.processor = JobProcessor(
             ledger=self.ledger, queue=self.queue, lifecycle=self.lifecycle, workers=self.workers,
-            orchestrator=self.orchestrator,
+            sweep=self.orchestrator.sweep,
         )  # fmt: skip
 
     def _managers(self) -> Registry[JobManager]:
@@ -108,7 +108,7 @@ class App:
 
     def outstanding(self) -> bool:
         """Whether a job is deliverable or runs."""
-        from dbupkeep.ledger import JobQuery  # noqa: PLC0415 - a value
+        from dbupkeep.ledger import JobQuery
 
         return bool(self.reader.jobs(JobQuery(released=True), limit=1).jobs)
 
@@ -122,8 +122,8 @@ def open_pair(location: str, clock: Clock, lease: float | None = None) -> tuple[
     """A ledger with the queue that delivers on its transactions."""
     scheme, separator, _ = location.partition("://")
     if separator and scheme in ("postgresql", "postgres"):
-        from dbupkeep.ledgers.postgresql import PostgresqlLedger  # noqa: PLC0415 - an extra
-        from dbupkeep.queues.pgqueuer import PgqueuerQueue  # noqa: PLC0415
+        from dbupkeep.ledgers.postgresql import PostgresqlLedger
+        from dbupkeep.queues.pgqueuer import PgqueuerQueue
 
         shared = PostgresqlLedger(location, clock)
         shared.migrate()
@@ -134,8 +134,8 @@ def open_pair(location: str, clock: Clock, lease: float | None = None) -> tuple[
         raise UsageError(
             f"no ledger can be kept at {scheme}://", hint="give a path, sqlite:///PATH or postgresql://HOST/DATABASE"
         )
-    from dbupkeep.ledgers.sqlite import SqliteLedger  # noqa: PLC0415 - only what is used
-    from dbupkeep.queues.embedded import EmbeddedQueue  # noqa: PLC0415
+    from dbupkeep.ledgers.sqlite import SqliteLedger
+    from dbupkeep.queues.embedded import EmbeddedQueue
 
     ledger = SqliteLedger(Path(location.removeprefix("sqlite://")).expanduser().absolute(), clock)
     ledger.migrate()

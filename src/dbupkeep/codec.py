@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -24,12 +24,9 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - any value of the kinds above
     """Turn a value into what `json.dumps` takes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    if isinstance(value, timedelta):
-        return value.total_seconds()
+    for kind, write in _SCALARS.items():
+        if isinstance(value, kind):
+            return write(value)
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (tuple, list, set, frozenset)):
@@ -41,6 +38,13 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - any value of the kinds above
 def rfc3339(moment: datetime) -> str:
     """Write a moment in UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_SCALARS: Mapping[type, Callable[[Any], Any]] = {
+    StrEnum: lambda value: value.value,
+    datetime: rfc3339,
+    timedelta: timedelta.total_seconds,
+}
 
 
 def from_json(cls: type[T], value: Mapping[str, Any]) -> T:

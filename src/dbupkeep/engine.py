@@ -182,7 +182,7 @@ class Engine(Protocol):
         """Say what changed since the plan so that the item no longer holds; empty when it does. Pure."""
         ...
 
-    def why(self, session: Session, object: str) -> Sequence[Finding]:  # noqa: A002 - the field's word
+    def why(self, session: Session, object: str) -> Sequence[Finding]:
         """Say what keeps maintenance of an object from helping, most important first."""
         ...
 

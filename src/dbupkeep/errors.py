@@ -87,7 +87,7 @@ class UpkeepError(Exception):
         if kind is not None:
             self.kind = kind
 
-    def at(self, *, operation: str = "", object: str = "", target: str = "", stage: str = "") -> UpkeepError:  # noqa: A002 - the field's word
+    def at(self, *, operation: str = "", object: str = "", target: str = "", stage: str = "") -> UpkeepError:
         """Add where it happened; what an inner layer said already is kept. Returns itself, to be raised."""
         known = self.where
         self.where = replace(

@@ -47,12 +47,12 @@ class History:
     own: Sequence[Measurement] = ()
     others: Sequence[Measurement] = ()
 
-    def last(self, operation: Operation, object: str = "") -> Measurement | None:  # noqa: A002 - the field's word
+    def last(self, operation: Operation, object: str = "") -> Measurement | None:
         """The newest run of an operation on an object of this target."""
         return next((m for m in self.own if m.operation is operation and m.object == object), None)
 
     def seconds(
-        self, operation: Operation, work_bytes: int, *, object: str = "", default_rate: float | None = None  # noqa: A002
+        self, operation: Operation, work_bytes: int, *, object: str = "", default_rate: float | None = None
     ) -> tuple[float | None, Source]:
         """Expected seconds for so many bytes of work, from own runs, else others' rate, else the engine's default."""
         own = _rate(m for m in self.own if m.operation is operation and m.object == object)
@@ -64,7 +64,7 @@ class History:
         return None, Source.UNKNOWN
 
     def cooling_off(
-        self, operation: Operation, now: datetime, period: timedelta, *, object: str = ""  # noqa: A002
+        self, operation: Operation, now: datetime, period: timedelta, *, object: str = ""
     ) -> Measurement | None:
         """The run that gained less than half of what was predicted, if it is recent enough to believe again."""
         last = self.last(operation, object)
@@ -74,9 +74,5 @@ class History:
 
 
 def _rate(measurements: Iterable[Measurement]) -> float | None:
-    rates = [
-        m.work_bytes / m.seconds
-        for m in measurements
-        if m.seconds > 0 and m.work_bytes > 0
-    ][:RECENT]
+    rates = [m.work_bytes / m.seconds for m in measurements if m.seconds > 0 and m.work_bytes > 0][:RECENT]
     return median(rates) if rates else None

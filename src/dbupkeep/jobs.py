@@ -267,6 +267,21 @@ def attempt_tag(job_id: str, attempt: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One attempt of a job, to be handed to a worker process."""
+
+    job_id: str
+    attempt: int
+    lane: str = "default"
+    delay: float = 0.0  # seconds from now before which it is not handed out
+
+    @property
+    def key(self) -> str:
+        """What makes it unique."""
+        return f"{self.job_id}/{self.attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a parent is, given its children."""
 

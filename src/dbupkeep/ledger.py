@@ -13,9 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import Event, Recorded
-from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.jobs import Delivery, Job, JobStatus
 from dbupkeep.progress import Progress
-from dbupkeep.queue import Delivery
 
 T = TypeVar("T")
 

@@ -29,9 +29,9 @@ from dbupkeep.events import (
     RunResumed,
     StageReached,
 )
-from dbupkeep.jobs import Job, JobStatus, Phase, aggregate, attempt_tag
+from dbupkeep.jobs import Delivery, Job, JobStatus, Phase, aggregate, attempt_tag
 from dbupkeep.ledger import Change, Ledger, Tx, Wait
-from dbupkeep.queue import Delivery, Queue
+from dbupkeep.queue import Queue
 from dbupkeep.worker import Ended
 
 log = logging.getLogger(__name__)

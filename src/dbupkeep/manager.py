@@ -1,4 +1,4 @@
-"""The port to code that turns a step of a definition into jobs."""
+"""The port to code that turns a step of a definition into jobs, and to what watches over them."""
 
 from __future__ import annotations
 
@@ -28,4 +28,12 @@ class JobManager(Protocol):
 
     def create_parent_job(self, step: Step, definition: JobDefinition, parent_job_id: str | None = None) -> str:
         """Plan and submit; return the parent's id, never a child's."""
+        ...
+
+
+class Monitoring(Protocol):
+    """What a manager needs of an orchestrator."""
+
+    def start_monitoring(self, parent_id: str) -> None:
+        """Watch a parent from now on; called once, after all its children are enqueued and committed."""
         ...

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Protocol
 
 from dbupkeep.events import Recorded
 from dbupkeep.jobs import JobStatus, JobType
@@ -18,14 +17,6 @@ from dbupkeep.lifecycle import Lifecycle
 log = logging.getLogger(__name__)
 
 PAGE = 500
-
-
-class Monitoring(Protocol):
-    """What a manager needs of an orchestrator."""
-
-    def start_monitoring(self, parent_id: str) -> None:
-        """Watch a parent from now on; called once, after all its children are enqueued and committed."""
-        ...
 
 
 class ParentJobOrchestrator:

@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 
 from dbupkeep.errors import Busy, Interrupted, LedgerError, UpkeepError
 from dbupkeep.events import JobCancelled, JobDeferred, JobFailed
-from dbupkeep.jobs import Job, attempt_tag
+from dbupkeep.jobs import Delivery, Job, attempt_tag
 from dbupkeep.ledger import Control, Ledger
 from dbupkeep.lifecycle import Lifecycle
 from dbupkeep.logs import bound
-from dbupkeep.orchestrator import ParentJobOrchestrator
 from dbupkeep.progress import Progress, forward
-from dbupkeep.queue import Delivery, Queue
+from dbupkeep.queue import Queue
 from dbupkeep.registry import Registry
 from dbupkeep.worker import Ended, JobWorker
 
@@ -106,26 +105,26 @@ class Attempt:
 class JobProcessor:
     """Executes jobs from the queue until it is told to stop."""
 
-    def __init__(  # noqa: PLR0913 - the collaborators of the role, given once
+    def __init__(
         self,
         *,
         ledger: Ledger,
         queue: Queue,
         lifecycle: Lifecycle,
         workers: Registry[JobWorker],
-        orchestrator: ParentJobOrchestrator,
+        sweep: Callable[[], int],
     ) -> None:
-        """Stand on one ledger and its queue."""
+        """Stand on one ledger and its queue; `sweep` mends what broken-off programs left."""
         self._ledger = ledger
         self._queue = queue
         self._lifecycle = lifecycle
         self._workers = workers
-        self._orchestrator = orchestrator
+        self._sweep = sweep
         self._running: dict[str, Attempt] = {}
 
     def serve(self, *, lanes: Sequence[str] = (), slots: int = 1, stop: threading.Event) -> None:
         """Mend what was left, then execute deliveries of these lanes (none named: all) until `stop` is set."""
-        self._orchestrator.sweep()
+        self._sweep()
         ended = threading.Event()
         pulse = threading.Thread(target=self._pulse, args=(ended,), name="dbupkeep-pulse")
         pulse.start()
@@ -143,7 +142,7 @@ class JobProcessor:
         attempt = Attempt(job, self._lifecycle)
         self._running[job.id] = attempt
         try:
-            with bound(job):
+            with bound(**_fields(job)):
                 log.debug("attempt started")
                 ended = self._execute(job, attempt)
                 self._record(job, ended)
@@ -167,7 +166,7 @@ class JobProcessor:
         except UpkeepError as error:
             log.warning("the operation failed", extra={"error": error.message, "kind": error.kind.value})
             return Ended(event=JobFailed(error=error.document()))
-        except Exception as error:  # noqa: BLE001 - the one place where anything becomes an outcome
+        except Exception as error:
             log.exception("the operation failed in an unforeseen way")
             wrapped = UpkeepError(f"unforeseen: {type(error).__name__}: {error}", hint="this is a fault of dbupkeep")
             return Ended(event=JobFailed(error=wrapped.document()))
@@ -198,6 +197,19 @@ class JobProcessor:
                     attempt.pulse(self._ledger)
                 if until_sweep <= 0:
                     until_sweep = SWEEP
-                    self._orchestrator.sweep()
+                    self._sweep()
             except LedgerError as error:
                 log.warning("the ledger cannot be used; progress is not kept", extra={"error": error.message})
+
+
+def _fields(job: Job) -> dict[str, object]:
+    """What every log line of an attempt carries."""
+    return {
+        "correlation_id": job.correlation_id,
+        "parent_id": job.parent_id,
+        "job_id": job.id,
+        "operation": job.config.get("operation"),
+        "object": job.config.get("object"),
+        "target": job.target,
+        "attempt": job.attempt,
+    }

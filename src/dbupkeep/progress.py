@@ -55,7 +55,11 @@ def of_parent(stats: ChildStats, running: Iterable[Job], *, ended: bool, still_g
     part = sum(_weight(job) * float((job.progress or {}).get("fraction") or 0.0) for job in running)
     fraction = min(ALMOST, (stats.weight_ended + part) / stats.weight_total)
     return Progress(
-        current=done, total=stats.total, unit="jobs", fraction=fraction, source=Source.ESTIMATED if part else Source.MEASURED
+        current=done,
+        total=stats.total,
+        unit="jobs",
+        fraction=fraction,
+        source=Source.ESTIMATED if part else Source.MEASURED,
     )
 
 

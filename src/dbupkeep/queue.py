@@ -10,25 +10,10 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from dbupkeep.ledger import Tx
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One attempt of a job, to be handed to a worker process."""
-
-    job_id: str
-    attempt: int
-    lane: str = "default"
-    delay: float = 0.0  # seconds from now before which it is not handed out
-
-    @property
-    def key(self) -> str:
-        """What makes it unique."""
-        return f"{self.job_id}/{self.attempt}"
+from dbupkeep.jobs import Delivery
+from dbupkeep.ledger import Tx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

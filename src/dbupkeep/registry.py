@@ -51,6 +51,6 @@ class Registry(Generic[T]):
 
 
 def _points(group: str) -> list[EntryPoint]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import, and only for unknown names
+    from importlib.metadata import entry_points
 
     return list(entry_points(group=group))

@@ -17,11 +17,10 @@ from dbupkeep.codec import to_json
 from dbupkeep.errors import IllegalTransition, UnknownName
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import Event, JobRetried, JobSubmitted, RunPaused, RunResumed
-from dbupkeep.jobs import Job, JobStatus, Phase, apply, shift
+from dbupkeep.jobs import Delivery, Job, JobStatus, Phase, apply, shift
 from dbupkeep.ledger import Change, Control, Wait
 from dbupkeep.ledgers import rows
 from dbupkeep.progress import Progress
-from dbupkeep.queue import Delivery
 from dbupkeep.sql import SqlTx
 
 CANDIDATES = 8
@@ -107,9 +106,7 @@ class RelationalWrites:
                     free -= 1
         return released
 
-    def put(
-        self, tx: RelationalTx, kind: str, key: str, doc: Mapping[str, Any], version: int | None = None
-    ) -> bool:
+    def put(self, tx: RelationalTx, kind: str, key: str, doc: Mapping[str, Any], version: int | None = None) -> bool:
         """Store a document; with `version`, only over that version (0: only a new one)."""
         values = {"kind": kind, "key": key, "doc": rows.dump(doc), "updated_at": rows.moment_text(tx.clock.now())}
         if version is None:

@@ -17,13 +17,12 @@ from dbupkeep.clock import Clock, SystemClock
 from dbupkeep.errors import LedgerError
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import Event
-from dbupkeep.jobs import Job
+from dbupkeep.jobs import Delivery, Job
 from dbupkeep.ledger import Change, Control, Health, Tx, Wait
 from dbupkeep.ledgers import rows
 from dbupkeep.ledgers.reads import RelationalReads
 from dbupkeep.ledgers.relational import RelationalTx, RelationalWrites
 from dbupkeep.progress import Progress
-from dbupkeep.queue import Delivery
 from dbupkeep.sql import Row, migrations, statements
 
 T = TypeVar("T")

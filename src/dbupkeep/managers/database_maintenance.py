@@ -9,16 +9,15 @@ from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
 from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, OnError, Step, Target
 from dbupkeep.engine import Engine, Purpose, Scope
-from dbupkeep.errors import Kind, Refused, UpkeepError, UsageError
+from dbupkeep.errors import Kind, Refused, UnknownName, UpkeepError, UsageError
 from dbupkeep.estimates import History
 from dbupkeep.events import Event, JobDeferred, JobFailed, JobSkipped
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import Reader, Wait
 from dbupkeep.lifecycle import Lifecycle, Submission
-from dbupkeep.manager import Planned
+from dbupkeep.manager import Monitoring, Planned
 from dbupkeep.operations import CATALOGUE, in_order
-from dbupkeep.orchestrator import Monitoring
 from dbupkeep.planner import lay_out
 from dbupkeep.plans import Decision, Plan, PlanItem, RunPlan
 
@@ -31,7 +30,7 @@ class DatabaseMaintenanceManager:
 
     action = DATABASE_MAINTENANCE
 
-    def __init__(  # noqa: PLR0913 - the collaborators of the role, given once
+    def __init__(
         self,
         *,
         lifecycle: Lifecycle,
@@ -64,7 +63,9 @@ class DatabaseMaintenanceManager:
         scope = Scope(operations=operations, fleet=fleet, now=self._clock.now())
         facts = self._survey(engine, target, scope)
         items = lay_out(engine.assess(facts, step.policy, self._history(facts), scope))
-        settings = {op.value: {**engine.defaults.get(op, {}), **step.policy.thresholds.get(op, {})} for op in operations}
+        settings = {
+            op.value: {**engine.defaults.get(op, {}), **step.policy.thresholds.get(op, {})} for op in operations
+        }
         return Plan(
             id=self._new_id(),
             name=target.name,
@@ -108,7 +109,7 @@ class DatabaseMaintenanceManager:
         """
         if isinstance(plan, RunPlan):
             raise UsageError("a plan of several databases is carried out by the action maintenance_run")
-        return self._send(self.submission(plan, parent_job_id), plan, once, before)
+        return self._send(self.submission(plan, self._starter(parent_job_id)), plan, once, before)
 
     def submit_failed(
         self, step: Step, definition: JobDefinition, error: UpkeepError, parent_job_id: str, *, once: str = "",
@@ -127,7 +128,7 @@ class DatabaseMaintenanceManager:
             policy=step.policy, errors=step.errors, facts=facts, settings={}, items=items, step=step.name,
             lane=definition.lane,
         )  # fmt: skip
-        submission = self.submission(plan, parent_job_id)
+        submission = self.submission(plan, self._starter(parent_job_id))
         endings = [(job.id, JobFailed(error=error.document())) for job in submission.jobs[1:]]
         return self._send(dataclasses.replace(submission, endings=endings, waits=()), plan, once, before)
 
@@ -140,9 +141,9 @@ class DatabaseMaintenanceManager:
             self._orchestrator.start_monitoring(parent_id)
         return parent_id
 
-    def submission(self, plan: Plan, parent_job_id: str | None = None) -> Submission:
-        """The jobs of a plan, with their waits and what ends at once; writes nothing."""
-        parent = self._parent(plan, parent_job_id)
+    def submission(self, plan: Plan, starter: Job | None = None) -> Submission:
+        """The jobs of a plan, below `starter` if there is one, with their waits and what ends at once; writes nothing."""
+        parent = self._parent(plan, starter)
         children = [self._child(plan, item, parent) for item in plan.items]
         waits = [
             Wait(job_id=child.id, on_id=children[place].id, gate=place in item.gates)
@@ -175,13 +176,20 @@ class DatabaseMaintenanceManager:
             others=self._reader.measurements(engine=facts.engine, limit=HISTORY),
         )
 
-    def _parent(self, plan: Plan, parent_job_id: str | None) -> Job:
+    def _starter(self, job_id: str | None) -> Job | None:
+        if job_id is None:
+            return None
+        starter = self._reader.job(job_id)
+        if starter is None:
+            raise UnknownName(f"no job {job_id} to start others", hint="list them with `dbupkeep jobs`")
+        return starter
+
+    def _parent(self, plan: Plan, starter: Job | None) -> Job:
         own_id = self._new_id()
-        starter = self._reader.job(parent_job_id) if parent_job_id else None
         return Job(
             id=own_id,
-            parent_id=parent_job_id or own_id,
-            correlation_id=starter.correlation_id if starter else (parent_job_id or own_id),
+            parent_id=starter.id if starter else own_id,
+            correlation_id=starter.correlation_id if starter else own_id,
             type=JobType.DATABASE_MAINTENANCE_PARENT,
             phase=Phase.ORCHESTRATION,
             name=plan.name,

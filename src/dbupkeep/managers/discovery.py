@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dbupkeep.definitions import JobDefinition, Step
 from dbupkeep.jobs import JobType
-from dbupkeep.manager import Planned
-from dbupkeep.managers.maintenance_run import MaintenanceRunManager
+from dbupkeep.manager import JobManager, Planned
 
 
 class DatabaseDiscoveryManager:
@@ -13,7 +12,7 @@ class DatabaseDiscoveryManager:
 
     action = JobType.DATABASE_DISCOVERY.value
 
-    def __init__(self, runs: MaintenanceRunManager) -> None:
+    def __init__(self, runs: JobManager) -> None:
         """`runs` makes the tree."""
         self._runs = runs
 

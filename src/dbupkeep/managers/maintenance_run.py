@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
@@ -14,10 +15,28 @@ from dbupkeep.facts import Notice
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import Reader, Wait
 from dbupkeep.lifecycle import Lifecycle, Submission
-from dbupkeep.manager import Planned
-from dbupkeep.managers.database_maintenance import DatabaseMaintenanceManager
-from dbupkeep.orchestrator import Monitoring
+from dbupkeep.manager import Monitoring, Planned
 from dbupkeep.plans import Plan, RunPlan
+
+
+class Databases(Protocol):
+    """What a run needs of the manager of single databases."""
+
+    def plan(self, step: Step, definition: JobDefinition, *, fleet: bool = False) -> Plan:
+        """Survey one database and decide; writes nothing."""
+        ...
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan that its target no longer fits."""
+        ...
+
+    def submit(self, plan: Planned, parent_job_id: str | None = None) -> str:
+        """Submit the plan of one database."""
+        ...
+
+    def submission(self, plan: Plan, parent: Job | None = None) -> Submission:
+        """The jobs of a plan below a parent that may not be written yet; writes nothing."""
+        ...
 
 
 class MaintenanceRunManager:
@@ -25,13 +44,13 @@ class MaintenanceRunManager:
 
     action = JobType.MAINTENANCE_RUN.value
 
-    def __init__(  # noqa: PLR0913 - the collaborators of the role, given once
+    def __init__(
         self,
         *,
         lifecycle: Lifecycle,
         orchestrator: Monitoring,
         reader: Reader,
-        databases: DatabaseMaintenanceManager,
+        databases: Databases,
         engines: Callable[[str], Engine],
         clock: Clock,
         new_id: Callable[[], str],
@@ -84,7 +103,11 @@ class MaintenanceRunManager:
         problems: list[Notice] = []
         idle = 0
         for target, fleet, due in self._databases_of(step, problems):
-            plan = self._plan_one(dataclasses.replace(step, targets=(target,)), definition, problems, fleet=fleet) if due else None
+            plan = (
+                self._plan_one(dataclasses.replace(step, targets=(target,)), definition, problems, fleet=fleet)
+                if due
+                else None
+            )
             if plan is not None and (plan.due or not fleet):
                 plans.append(plan)
             elif plan is not None or not due:
@@ -107,8 +130,8 @@ class MaintenanceRunManager:
             raise UsageError("the plan has nothing to do", hint="`dbupkeep plan` says why for each database")
         definition = JobDefinition(name=plan.name, steps=(), lane=plan.lane, errors=plan.errors)
         root = self._root(plan.name, definition, parent_job_id)
-        parts = [self._databases.submission(one, root.id) for one in plan.plans]
-        jobs = [dataclasses.replace(job, correlation_id=root.correlation_id) for part in parts for job in part.jobs]
+        parts = [self._databases.submission(one, root) for one in plan.plans]
+        jobs = [job for part in parts for job in part.jobs]
         self._lifecycle.submit(
             Submission(
                 jobs=[root, *jobs],
@@ -130,13 +153,13 @@ class MaintenanceRunManager:
             scope = Scope(operations=step.operations, fleet=True, now=self._clock.now())
             for candidate in self._engines(place.engine).discover(place, scope):
                 if candidate.problem:
-                    problems.append(Notice(code="not_maintainable", message=f"{candidate.target.name}: {candidate.problem}"))
+                    problems.append(
+                        Notice(code="not_maintainable", message=f"{candidate.target.name}: {candidate.problem}")
+                    )
                 else:
                     yield candidate.target, True, candidate.due or step.policy.force
 
-    def _plan_one(
-        self, step: Step, definition: JobDefinition, problems: list[Notice], *, fleet: bool
-    ) -> Plan | None:
+    def _plan_one(self, step: Step, definition: JobDefinition, problems: list[Notice], *, fleet: bool) -> Plan | None:
         try:
             return self._databases.plan(step, definition, fleet=fleet)
         except UpkeepError as error:
@@ -177,5 +200,3 @@ class MaintenanceRunManager:
             hold=f"discovery:{root.id}:{number}:{place}",
             lane=definition.lane,
         )
-
-

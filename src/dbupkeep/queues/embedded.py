@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dbupkeep.clock import Clock, SystemClock, boot_id, new_id
 from dbupkeep.errors import LedgerError
-from dbupkeep.queue import Delivery, Handler, WorkerProcess
+from dbupkeep.jobs import Delivery
+from dbupkeep.queue import Handler, WorkerProcess
 from dbupkeep.sql import HasSql, Row, SqlStore
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class EmbeddedQueue:
 class _Worker:
     """One process's share in serving: an identity, its slots, and the lease that it renews."""
 
-    def __init__(  # noqa: PLR0913 - the whole of a worker's surroundings, made in one place
+    def __init__(
         self, store: SqlStore, clock: Clock, lease: float, boot: str, lanes: str, news: threading.Event
     ) -> None:
         self.id = new_id()
@@ -201,5 +202,3 @@ def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
     """Wait a while for threads that are about to end."""
     for thread in threads:
         thread.join(seconds / len(threads))
-
-

@@ -56,7 +56,9 @@ class _Tally:
 
     def result(self) -> dict[str, object]:
         """What the job keeps."""
-        words = f"{self.found} databases: {self.due} due, {self.idle} need nothing, {len(self.problems)} not maintainable"
+        words = (
+            f"{self.found} databases: {self.due} due, {self.idle} need nothing, {len(self.problems)} not maintainable"
+        )
         return {
             "effective": Effective.YES.value,
             "reason": f"{words}; {self.stopped}" if self.stopped else words,
@@ -71,7 +73,7 @@ class DatabaseDiscoveryWorker:
 
     type = JobType.DATABASE_DISCOVERY.value
 
-    def __init__(  # noqa: PLR0913 - the collaborators of the role, given once
+    def __init__(
         self,
         *,
         reader: Reader,
