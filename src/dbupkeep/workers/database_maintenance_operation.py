@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from dbupkeep.clock import Clock
@@ -18,6 +19,10 @@ from dbupkeep.plans import Plan, PlanItem
 from dbupkeep.worker import Context, Ended
 
 
+PLANS = 8
+"""How many plans a worker process keeps at hand."""
+
+
 class DatabaseMaintenanceOperationWorker:
     """The worker of type `database_maintenance_operation`."""
 
@@ -28,6 +33,8 @@ class DatabaseMaintenanceOperationWorker:
         self._reader = reader
         self._engines = engines
         self._clock = clock
+        # A plan is stored once and never changed, and may have thousands of items: it is read once, not for each child.
+        self._plan = lru_cache(maxsize=PLANS)(self._read_plan)
 
     def validate(self, job: Job) -> None:
         """Refuse a job without exactly one known operation."""
@@ -41,7 +48,7 @@ class DatabaseMaintenanceOperationWorker:
 
     def execute(self, job: Job, context: Context) -> Ended:
         """Do the operation and return it with its evidence."""
-        plan = self._plan(job)
+        plan = self._plan(job.plan_id)
         item = plan.items[job.place]
         stage = "connecting"
         try:
@@ -69,10 +76,10 @@ class DatabaseMaintenanceOperationWorker:
         sample = self._measurement(plan, item, work, evidence)
         return Ended(event=JobCompleted(result=_result(evidence, work)), sample=sample)
 
-    def _plan(self, job: Job) -> Plan:
-        doc = self._reader.get("plan", job.plan_id)
+    def _read_plan(self, plan_id: str) -> Plan:
+        doc = self._reader.get("plan", plan_id)
         if doc is None:
-            raise Refused(f"the plan {job.plan_id} is not in the ledger", kind=Kind.LEDGER, hint="plan and run again")
+            raise Refused(f"the plan {plan_id} is not in the ledger", kind=Kind.LEDGER, hint="plan and run again")
         return from_json(Plan, doc)
 
     def _measurement(self, plan: Plan, item: PlanItem, work: Work, evidence: Evidence) -> Measurement:
