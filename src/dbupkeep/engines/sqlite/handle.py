@@ -1,0 +1,226 @@
+"""One open database file: how it is opened, how long it waits for locks, how it is stopped."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import apsw
+
+from dbupkeep.engine import Stop
+from dbupkeep.engines.sqlite import header as headers
+from dbupkeep.engines.sqlite import hooks
+from dbupkeep.engines.sqlite.faults import told
+from dbupkeep.engines.sqlite.header import Header
+from dbupkeep.engines.sqlite.paths import Place, examine
+from dbupkeep.errors import Busy, Interrupted, Kind, NotPermitted, Refused
+from dbupkeep.plans import PlanItem
+
+HANDLER_OPS = 10_000
+"""How many steps of SQLite's machine between two looks at the stop flag: costs 1 %, answers within milliseconds."""
+
+Row = tuple[Any, ...]
+T = TypeVar("T")
+
+
+class View(StrEnum):
+    """How a file was opened."""
+
+    WORK = "rw"
+    READ = "ro"
+    STILL = "immutable"  # a WAL database that nobody has open: an ordinary look would leave -wal and -shm behind
+
+
+@dataclass(slots=True)
+class Held:
+    """Seconds that a statement took, and those of them in which others could not write."""
+
+    seconds: float = 0.0
+    stall: float = 0.0
+
+
+class Handle:
+    """A connection with what belongs to it. One thread works; any thread may call `interrupt`."""
+
+    def __init__(self, path: Path, view: View) -> None:
+        """Open an existing database. Raises a `TargetError` or `Busy`; never creates a file."""
+        self.place: Place = examine(path)
+        self.path = path
+        self.header: Header = read_header(self.place)
+        if view is View.WORK and not self.place.writable:
+            raise _read_only(path)
+        self.view = self._still_or(view)
+        self.lock_wait = 0.5
+        self.callbacks = 0
+        self._asked = threading.Event()
+        self._gate = threading.Lock()
+        self._past_return = False
+        self._waited_since = 0.0
+        self._free_at = 0.0
+        with told(path, stage="opening"):
+            self.connection = _connect(path, self.view)
+            hooks.apply(self.connection)
+        self.connection.set_busy_handler(self._busy)
+
+    def _still_or(self, view: View) -> View:
+        """A WAL database without a `-wal` to read is looked at as immutable; the survey checks that it stayed so."""
+        unused = not self.place.size_beside("-wal") and self.place.size_beside("-shm") is None
+        return View.STILL if view is View.READ and self.header.wal and unused else view
+
+    # --- statements ---
+
+    def rows(self, sql: str, *, stage: str = "") -> list[Row]:
+        """Run one statement to its end. Raises our errors."""
+        with told(self.path, stage=stage, connection=self.connection):
+            return self.connection.execute(sql).fetchall()
+
+    def pragma(self, name: str, value: str | int | None = None) -> Any:  # noqa: ANN401 - whatever the pragma answers
+        """Read or set a pragma; the value is quoted by the driver."""
+        with told(self.path, connection=self.connection):
+            return self.connection.pragma(name) if value is None else self.connection.pragma(name, value)
+
+    # --- locks ---
+
+    def _busy(self, count: int) -> bool:
+        now = perf_counter()
+        if not count:
+            self._waited_since = now
+        if self._asked.is_set() or now - self._waited_since > self.lock_wait:
+            return False
+        self._asked.wait(0.005)
+        self._free_at = perf_counter()
+        return True
+
+    @contextmanager
+    def holding_lock(self) -> Iterator[Held]:
+        """Time what runs inside, and how long of it others are kept out: from the last wait for the lock on."""
+        held = Held()
+        started = perf_counter()
+        self._free_at = 0.0
+        yield held
+        ended = perf_counter()
+        held.seconds, held.stall = ended - started, ended - max(started, self._free_at)
+
+    def patiently(self, work: Callable[[], T], item: PlanItem) -> T:
+        """Try work that needs a lock, as often and as long as the item's options say, with random pauses between."""
+        self.lock_wait = float(item.options.get("lock_wait") or 0.5)
+        tries = int(item.options.get("lock_tries") or 1)
+        random = Random()  # noqa: S311 - spreads tries, keeps no secret
+        while True:
+            self.check_stop()
+            tries -= 1
+            try:
+                return work()
+            except Busy:
+                if tries <= 0:
+                    raise
+            self._asked.wait(self.lock_wait * (0.5 + random.random()))
+
+    # --- stopping ---
+
+    def watch(self) -> None:
+        """Look at the stop flag every `HANDLER_OPS` steps from now on, and count the looks."""
+        self.callbacks = 0
+        self.connection.set_progress_handler(self._tick, HANDLER_OPS)
+
+    def _tick(self) -> bool:
+        self.callbacks += 1
+        return self._asked.is_set()
+
+    def pass_return(self) -> bool:
+        """Note that what comes next cannot be stopped any more; False when a stop was asked for before."""
+        with self._gate:
+            self._past_return = not self._asked.is_set()
+            return self._past_return
+
+    def interrupt(self) -> Stop:
+        """Ask what runs, or runs next, to end."""
+        with self._gate:
+            self._asked.set()
+            if self._past_return:
+                return Stop.UNSTOPPABLE
+        try:
+            self.connection.interrupt()
+        except apsw.ConnectionClosedError:
+            return Stop.STOPPED
+        return Stop.STOPPED
+
+    def pause(self, seconds: float) -> None:
+        """Leave the file to others for a moment. Raises `Interrupted` when a stop is asked for."""
+        self._asked.wait(seconds)
+        self.check_stop()
+
+    def check_stop(self) -> None:
+        """Raise `Interrupted` when a stop was asked for."""
+        if self._asked.is_set():
+            raise Interrupted(f"the work on {self.path} was stopped", why="it was asked to stop", hint="run it again")
+
+    @contextmanager
+    def one_item(self) -> Iterator[None]:
+        """Frame one item: a stop that was asked for before counts, and is used up at the end."""
+        self.check_stop()
+        self.watch()
+        try:
+            yield
+        except (
+            Busy,
+            NotPermitted,
+        ):  # the two that a stop asked for in good time makes out of waiting and of `pass_return`
+            self.check_stop()
+            raise
+        finally:
+            self._asked.clear()
+            self._past_return = False
+            self.connection.set_progress_handler(None)
+
+    def close(self) -> None:
+        """Close the connection; safe to repeat."""
+        self.connection.close()
+
+
+def read_header(place: Place) -> Header:
+    """Read the header through SQLite's own file layer, which keeps the locks of other connections here alive."""
+    flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
+    with told(place.path, stage="reading the header"):
+        file = apsw.VFSFile("unix", str(place.path), [flags, 0])
+        try:
+            data = file.xRead(min(place.bytes, headers.LOOK), 0)
+        finally:
+            file.xClose()
+    found = headers.parse(data, place.bytes, str(place.path))
+    lone = not any(place.size_beside(suffix) for suffix in ("-wal", "-journal"))
+    if lone and headers.missing_bytes(found, place.path.stat().st_size):
+        raise headers.truncated(found, place.bytes, str(place.path))
+    return found
+
+
+def _connect(path: Path, view: View) -> apsw.Connection:
+    mode = "rw" if view is View.WORK else "ro"
+    still = "&immutable=1" if view is View.STILL else ""
+    access = apsw.SQLITE_OPEN_READWRITE if view is View.WORK else apsw.SQLITE_OPEN_READONLY
+    uri = f"file:{quote(os.fsencode(path))}?mode={mode}{still}"
+    connection = apsw.Connection(uri, flags=access | apsw.SQLITE_OPEN_URI)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)
+    if view is not View.WORK:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    return connection
+
+
+def _read_only(path: Path) -> Refused:
+    return Refused(
+        f"{path} is read-only",
+        why="its mode, its folder or its file system does not let this user write",
+        hint="make the file and its folder writable, or run as their owner; it can be surveyed as it is",
+        kind=Kind.READ_ONLY,
+    )

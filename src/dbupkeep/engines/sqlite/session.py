@@ -1,0 +1,113 @@
+"""A session: one connection to one file, for one job at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Protocol, cast
+
+from dbupkeep.definitions import Target
+from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Work
+from dbupkeep.engines.sqlite import leftovers, survey, vacuum
+from dbupkeep.engines.sqlite.handle import Handle, View
+from dbupkeep.engines.sqlite.openers import openers_of
+from dbupkeep.engines.sqlite.paths import examine, path_of
+from dbupkeep.errors import Busy, Kind, Refused
+from dbupkeep.facts import DatabaseFacts
+from dbupkeep.operations import Operation
+from dbupkeep.plans import PlanItem
+
+
+class Performer(Protocol):
+    """What the module of an operation offers."""
+
+    def run(self, handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
+        """Do it."""
+        ...
+
+    def verify(self, handle: Handle, item: PlanItem, work: Work) -> Evidence:
+        """Look at what it did."""
+        ...
+
+
+_MODULES: Mapping[Operation, ModuleType] = {
+    Operation.VACUUM: vacuum,
+}
+PERFORMERS = cast("Mapping[Operation, Performer]", _MODULES)
+
+
+class SqliteSession:
+    """Fulfils `dbupkeep.engine.Session`."""
+
+    def __init__(self, target: Target, *, tag: str = "", purpose: Purpose = Purpose.WORK) -> None:
+        """Open the file of a target. Raises a `TargetError`; never creates one."""
+        self.target = target
+        self.tag = tag
+        self.given = target.labels.get("given", "")
+        path = path_of(target.url)
+        real = path.resolve()
+        if real != path.absolute():
+            self.given = self.given or str(path)
+        self.handle = Handle(real, View.WORK if purpose is Purpose.WORK else View.READ)
+
+    def survey(self, scope: Scope) -> DatabaseFacts:
+        """Read what a plan needs to know."""
+        self.handle, facts = survey.look(self.handle, scope, target=self.target.url, given=self.given)
+        return facts
+
+    def run(self, item: PlanItem, report: Report) -> Work:
+        """Do the item."""
+        same_file(self.handle, item)
+        try:
+            with self.handle.one_item():
+                return PERFORMERS[item.operation].run(self.handle, item, report, self.tag)
+        except Busy as error:
+            raise self._named(error).at(operation=item.operation, object=item.object) from error
+        finally:
+            report.follow(None)
+
+    def interrupt(self) -> Stop:
+        """Ask the running item to end."""
+        return self.handle.interrupt()
+
+    def verify(self, item: PlanItem, work: Work) -> Evidence:
+        """Look at the database and say what the work achieved."""
+        with self.handle.one_item():
+            return PERFORMERS[item.operation].verify(self.handle, item, work)
+
+    def recover(self, item: PlanItem, tag: str) -> Evidence | None:
+        """Clean up after a lost attempt; opening the file has rolled its transaction back already."""
+        return leftovers.recover(self.handle, item, tag)
+
+    def leftovers(self) -> Sequence[Leftover]:
+        """What cut-off operations left beside the file."""
+        return leftovers.beside(self.handle.place)
+
+    def clean(self, leftover: Leftover) -> None:
+        """Remove one that is ours."""
+        leftovers.clean(self.handle.place, leftover)
+
+    def close(self) -> None:
+        """End the session; safe to repeat."""
+        self.handle.close()
+
+    def _named(self, error: Busy) -> Busy:
+        """The same error, with who is known to be in the way."""
+        openers = openers_of(self.handle.place, self.handle.connection)
+        if not openers:
+            return error
+        return Busy(error.what, why=f"{error.why}; the file is open in {openers}", hint=error.hint)
+
+
+def same_file(handle: Handle, item: PlanItem) -> None:
+    """Refuse a file that is not the one that was planned for."""
+    now = examine(handle.path)
+    opened = (handle.place.device, handle.place.inode)
+    planned = (item.evidence.get("device", now.device), item.evidence.get("inode", now.inode))
+    if (now.device, now.inode) != opened or planned != opened:
+        raise Refused(
+            f"{handle.path} was replaced",
+            why="another file has its name now than at the time of the plan",
+            hint="plan again; nothing was done",
+            kind=Kind.REPLACED,
+        )

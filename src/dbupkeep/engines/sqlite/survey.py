@@ -1,0 +1,228 @@
+"""What a plan needs to know of one database, read without changing a byte of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import apsw
+
+from dbupkeep.engine import Scope
+from dbupkeep.engines.sqlite import schema as schemas
+from dbupkeep.engines.sqlite.faults import is_hot_journal
+from dbupkeep.engines.sqlite.handle import Handle, View
+from dbupkeep.engines.sqlite.openers import Doing, Openers, openers_of
+from dbupkeep.engines.sqlite.paths import examine
+from dbupkeep.engines.sqlite.schema import Entry, Lacking
+from dbupkeep.engines.sqlite.space import room_for
+from dbupkeep.errors import Busy, Refused
+from dbupkeep.facts import DatabaseFacts, Notice, ObjectFacts, Value
+from dbupkeep.operations import Operation
+
+DRY_RUN = "PRAGMA optimize(0x10003)"
+"""Lists what `PRAGMA optimize` would analyse, on all tables, and does nothing."""
+
+THOROUGH_BYTES = 16 * 1024 * 1024
+"""In a fleet, smaller files are worked on in a blink, so nobody goes through all processes for them."""
+
+_TRIES = 3
+
+
+@dataclass(slots=True, kw_only=True)
+class _Seen:
+    values: dict[str, Value] = field(default_factory=dict)
+    objects: list[ObjectFacts] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+
+
+def look(handle: Handle, scope: Scope, *, target: str, given: str = "") -> tuple[Handle, DatabaseFacts]:
+    """Survey a database; returns the handle to go on with, since some states want the file opened in another way.
+
+    A WAL database that nobody has open is read as immutable, and read again when somebody came in the meantime.
+    """
+    for attempt in range(1, _TRIES + 1):
+        try:
+            seen = _read(handle, scope, hot=False)
+        except Refused as error:
+            if not (isinstance(error.__cause__, apsw.Error) and is_hot_journal(error.__cause__)):
+                raise
+            handle = _reopen(handle, View.STILL)
+            seen = _read(handle, scope, hot=True)
+        if handle.view is not View.STILL or seen.values["hot_journal"] or _still(handle):
+            break
+        if attempt == _TRIES:
+            raise Busy(
+                f"{handle.path} was opened and closed again and again during the survey",
+                hint="survey it again when its program is either running or stopped",
+            )
+        handle = _reopen(handle, View.READ)
+    _add_symlink(seen, handle, given)
+    return handle, _facts(handle, seen, scope, target)
+
+
+def _still(handle: Handle) -> bool:
+    now = examine(handle.path)
+    unused = now.size_beside("-wal") is None or now.size_beside("-wal") == handle.place.size_beside("-wal")
+    return unused and (now.inode, now.bytes, now.modified_ns) == (
+        handle.place.inode,
+        handle.place.bytes,
+        handle.place.modified_ns,
+    )
+
+
+def _reopen(handle: Handle, view: View) -> Handle:
+    handle.close()
+    return Handle(handle.path, view)
+
+
+def _facts(handle: Handle, seen: _Seen, scope: Scope, target: str) -> DatabaseFacts:
+    place = handle.place
+    return DatabaseFacts(
+        target=target,
+        engine="sqlite",
+        version=apsw.sqlite_lib_version(),
+        surveyed_at=scope.now,
+        bytes=place.bytes + int(seen.values["wal_bytes"] or 0),
+        identity={
+            "path": str(place.path),
+            "device": place.device,
+            "inode": place.inode,
+            "application_id": seen.values["application_id"],
+        },
+        values=seen.values,
+        objects=tuple(seen.objects),
+        notices=tuple(seen.notices),
+    )
+
+
+def _read(handle: Handle, scope: Scope, *, hot: bool) -> _Seen:
+    seen = _Seen()
+    _read_size(handle, seen, hot=hot)
+    entries = schemas.entries(handle)
+    _read_needs(handle, seen, scope, entries)
+    _read_room(handle, seen)
+    thorough = not scope.fleet or handle.place.bytes >= THOROUGH_BYTES
+    _read_openers(seen, openers_of(handle.place, handle.connection, thorough=thorough))
+    _read_dangers(seen, schemas.lacking(handle))
+    return seen
+
+
+def _read_size(handle: Handle, seen: _Seen, *, hot: bool) -> None:
+    """One transaction for all numbers, so that they belong together."""
+    handle.rows("BEGIN")
+    try:
+        pages, free, size = (int(handle.pragma(name) or 0) for name in ("page_count", "freelist_count", "page_size"))
+        seen.values.update(
+            pages=pages,
+            free_pages=free,
+            page_size=size,
+            free_bytes=free * size,
+            free_share=round(free / pages, 4) if pages else 0.0,
+            live_bytes=(pages - free) * size,
+            auto_vacuum=int(handle.pragma("auto_vacuum") or 0),
+            journal_mode="wal" if handle.header.wal else "delete",
+            encoding=str(handle.pragma("encoding")),
+            schema_version=int(handle.pragma("schema_version") or 0),
+            application_id=int(handle.pragma("application_id") or 0),
+        )
+    finally:
+        handle.rows("ROLLBACK")
+    seen.values.update(
+        file_bytes=handle.place.bytes,
+        wal_bytes=handle.place.size_beside("-wal") or 0,
+        schema_format=handle.header.schema_format,
+        hot_journal=hot,
+        writable=handle.place.writable,
+    )
+    if hot:
+        seen.notices.append(_hot_notice(handle))
+
+
+def _hot_notice(handle: Handle) -> Notice:
+    return Notice(
+        code="hot_journal",
+        message=f"an interrupted transaction lies beside the file ({handle.place.size_beside('-journal') or 0:,} bytes"
+        " of -journal); the survey read the file as it is and did not roll it back",
+        hint="the work rolls it back when it opens the file, as any other program would",
+    )
+
+
+def _read_needs(handle: Handle, seen: _Seen, scope: Scope, entries: Sequence[Entry]) -> None:
+    indexes = [entry for entry in entries if entry.kind == "index"]
+    tables = [entry for entry in entries if entry.kind == "table"]
+    seen.values.update(tables=len(tables), indexes=len(indexes))
+    wanted = set(scope.operations)
+    if Operation.VACUUM in wanted:
+        rowid_tables = schemas.rowid_tables(handle)
+        dependents = schemas.rowid_dependents(entries, rowid_tables)
+        seen.values.update(rowid_tables=json.dumps(rowid_tables), rowid_dependents=json.dumps(dependents))
+    if wanted & {Operation.ANALYZE, Operation.OPTIMIZE}:
+        _read_statistics(handle, seen, tables, analyzable=bool(indexes))
+    if Operation.REINDEX in wanted:
+        seen.objects += [ObjectFacts(name=entry.name, kind="index", table=entry.table) for entry in indexes]
+
+
+def _read_statistics(handle: Handle, seen: _Seen, tables: Sequence[Entry], *, analyzable: bool) -> None:
+    """Which tables SQLite itself holds to need ANALYZE: an index without a row, or a size that moved tenfold."""
+    names = {entry.name for entry in tables}
+    statements = [str(row[0]) for row in handle.rows(DRY_RUN)] if analyzable else []
+    analyses = {f'ANALYZE "main".{schemas.quoted(name)}': name for name in names}
+    stale = sorted(analyses[text] for text in statements if text in analyses)
+    known = (
+        {row[0] for row in handle.rows("SELECT DISTINCT tbl FROM sqlite_stat1")} if "sqlite_stat1" in names else set()
+    )
+    samples = handle.rows("SELECT count(*) FROM sqlite_stat4")[0][0] if "sqlite_stat4" in names else 0
+    missing = [name for name in stale if name not in known]
+    seen.values.update(
+        stale_tables=json.dumps(stale), unanalyzed=len(missing), outgrown=len(stale) - len(missing), samples=samples
+    )
+
+
+def _read_room(handle: Handle, seen: _Seen) -> None:
+    room = room_for(handle.path)
+    seen.values.update(
+        folder=room.folder,
+        folder_free=room.folder_free,
+        temp=room.temp,
+        temp_free=room.temp_free,
+        one_volume=room.shared,
+    )
+
+
+def _read_openers(seen: _Seen, openers: Openers) -> None:
+    readers, writers = openers.doing(Doing.READING), openers.doing(Doing.WRITING)
+    seen.values.update(openers=len(openers.found), openers_complete=openers.complete, openers_named=str(openers))
+    if writers:
+        seen.notices.append(Notice(code="open_transaction", message=f"a write transaction is open: {writers}"))
+    elif readers and seen.values["journal_mode"] == "wal":
+        seen.notices.append(
+            Notice(
+                code="long_reader",
+                message=f"a reader is active: {readers}",
+                hint="while it lasts, VACUUM cannot shrink the file and -wal grows instead",
+            )
+        )
+
+
+def _read_dangers(seen: _Seen, lacking: Lacking) -> None:
+    seen.values.update(lacking=str(lacking))
+    if lacking:
+        seen.notices.append(
+            Notice(
+                code="missing_capability",
+                message=f"the schema uses what this program does not have: {lacking}",
+                hint="register it with DBUPKEEP_SQLITE_HOOK=module:function, which is called with each connection",
+            )
+        )
+
+
+def _add_symlink(seen: _Seen, handle: Handle, given: str) -> None:
+    if given:
+        seen.notices.append(
+            Notice(
+                code="symlink",
+                message=f"{given} leads to {handle.path}, which is what is worked on",
+                severity="info",
+            )
+        )
