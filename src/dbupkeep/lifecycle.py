@@ -101,10 +101,15 @@ class Lifecycle:
 
         return self._transact(work)
 
-    def end(self, job: Job, ended: Ended) -> Job | None:
-        """Record how the job's current attempt ended. None when another attempt has taken over: nothing is changed."""
+    def end(self, job: Job, ended: Ended, stages: Sequence[StageReached] = ()) -> Job | None:
+        """Record how the job's current attempt ended, with the last stages that it reached.
+
+        None when another attempt has taken over: nothing is changed.
+        """
 
         def work(step: _Step) -> Job | None:
+            for stage in stages:
+                step.append(job.id, stage, attempt=job.attempt)
             event = _last_resort(job, ended.event)
             change = step.append(job.id, event, attempt=job.attempt)
             if change is None:
@@ -122,10 +127,14 @@ class Lifecycle:
             log.warning("a late result was refused", extra={"reason": "stale_attempt", "attempt": job.attempt})
         return after
 
-    def reach(self, job: Job, stage: str, message: str = "") -> bool:
-        """Keep that the job's current attempt reached a stage; False when it is no longer the current one."""
-        event = StageReached(stage=stage, message=message)
-        return self._transact(lambda step: step.append(job.id, event, attempt=job.attempt) is not None)
+    def reach(self, job: Job, stages: Sequence[StageReached]) -> None:
+        """Keep that the job's current attempt reached stages; nothing when it is no longer the current one."""
+
+        def work(step: _Step) -> None:
+            for stage in stages:
+                step.append(job.id, stage, attempt=job.attempt)
+
+        self._transact(work)
 
     def cancel(self, job_id: str, *, by: str = "") -> Job:
         """Ask that a job and all below it end: what waits ends now, what runs is told. Safe to repeat."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from dbupkeep.errors import Busy, Interrupted, LedgerError, UpkeepError
-from dbupkeep.events import JobCancelled, JobDeferred, JobFailed
+from dbupkeep.events import JobCancelled, JobDeferred, JobFailed, StageReached
 from dbupkeep.jobs import Delivery, Job, attempt_tag
 from dbupkeep.ledger import Control, Ledger
 from dbupkeep.lifecycle import Lifecycle
@@ -45,6 +45,7 @@ class Attempt:
         self._told: Progress | None = None
         self._sample: Callable[[], Progress | None] | None = None
         self._interrupt: Callable[[], object] | None = None
+        self._stages: list[StageReached] = []
         self.control = Control()
 
     @property
@@ -77,11 +78,15 @@ class Attempt:
         self._progress = forward(self._progress, progress)
 
     def stage(self, name: str, message: str = "") -> None:
-        """Keep that another stage began; a ledger that cannot be used loses the line, not the work."""
-        try:
-            self._lifecycle.reach(self.job, name, message)
-        except LedgerError as error:
-            log.warning("a stage could not be kept", extra={"stage": name, "error": error.message})
+        """Keep that another stage began. Written with the next pulse or the end: a commit each would cost too much."""
+        with self._lock:
+            self._stages.append(StageReached(stage=name, message=message))
+
+    def take_stages(self) -> list[StageReached]:
+        """The stages that are not written yet; whoever takes them writes them."""
+        with self._lock:
+            taken, self._stages = self._stages, []
+        return taken
 
     def follow(self, sample: Callable[[], Progress | None] | None) -> None:
         """Have `sample` called by the pulse."""
@@ -94,6 +99,8 @@ class Attempt:
             sampled = self._sample() if self._sample else None
         if sampled is not None:
             self.progress(sampled)
+        if stages := self.take_stages():
+            self._lifecycle.reach(self.job, stages)
         news = self._progress if self._progress != self._told else None
         self.control = ledger.report(self.job.id, self.job.attempt, news)
         self._told = self._progress
@@ -145,7 +152,7 @@ class JobProcessor:
             with bound(**_fields(job)):
                 log.debug("attempt started")
                 ended = self._execute(job, attempt)
-                self._record(job, ended)
+                self._record(job, ended, attempt.take_stages())
         finally:
             del self._running[job.id]
 
@@ -171,13 +178,13 @@ class JobProcessor:
             wrapped = UpkeepError(f"unforeseen: {type(error).__name__}: {error}", hint="this is a fault of dbupkeep")
             return Ended(event=JobFailed(error=wrapped.document()))
 
-    def _record(self, job: Job, ended: Ended) -> None:
+    def _record(self, job: Job, ended: Ended, stages: Sequence[StageReached]) -> None:
         """Record the end, and go on trying while the ledger cannot be used: finished work is not lost."""
         deadline = LEDGER_PATIENCE
         pause = threading.Event()
         while True:
             try:
-                after = self._lifecycle.end(job, ended)
+                after = self._lifecycle.end(job, ended, stages)
             except LedgerError as error:
                 if deadline <= 0:
                     raise
