@@ -15,7 +15,7 @@ from dbupkeep.codec import rfc3339, to_json
 from dbupkeep.events import Recorded
 from dbupkeep.facts import Notice
 from dbupkeep.jobs import ChildStats, Job, JobStatus, JobType, Phase
-from dbupkeep.plans import Plan, PlanItem, RunPlan, SpaceNeed
+from dbupkeep.plans import Plan, PlanItem, RunPlan, Source, SpaceNeed
 from dbupkeep.progress import Progress, of_parent
 
 Document = dict[str, Any]
@@ -114,7 +114,7 @@ def progress_of(job: Job, running: Iterable[Job] = (), *, still_growing: bool = 
     progress = Progress(**{name: said[name] for name in Progress.__dataclass_fields__ if name in said})
     if job.status is JobStatus.COMPLETED:
         current = progress.current if progress.total is None else progress.total
-        return replace(progress, current=current, fraction=1.0)
+        return replace(progress, current=current, fraction=1.0, source=Source.MEASURED)
     return progress
 
 

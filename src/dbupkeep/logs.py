@@ -103,7 +103,7 @@ class TextLines(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             fields["error"] = _error(record.exc_info[1])
         words = [_time(record), f"{record.levelname:<7}", printable(mask(record.getMessage()))]
-        words += [f"{printable(name)}={_quoted(mask(str(value)))}" for name, value in fields.items()]
+        words += [f"{printable(name)}={_quoted(mask(str(_masked(value))))}" for name, value in fields.items()]
         return " ".join(words)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dbupkeep.config.names import Known, near_miss
+from dbupkeep.config.names import Known, near_miss, overrides
 from dbupkeep.definitions import JobDefinition, Policy, Target, Window
 from dbupkeep.errors import UnknownName, UsageError
 from dbupkeep.logs import printable
@@ -88,12 +88,11 @@ def load(path: Path | None, *, environ: Mapping[str, str] | None = None, known: 
     `file:line: jobs.nightly.steps[0].operations[1]: unknown operation "vaccum" (did you mean "vacuum"?)`,
     and `UsageError` when the file cannot be read.
     """
-    from dbupkeep.config.document import has_overrides, read
-
     environ = os.environ if environ is None else environ
-    if path is None and not has_overrides(environ):
+    if path is None and not overrides(environ):
         return Config()
     from dbupkeep.config import build
+    from dbupkeep.config.document import read
 
     document = read(path, environ)
     if path is None:

@@ -11,14 +11,11 @@ from typing import Any
 
 from dbupkeep.config.locate import Path as Key
 from dbupkeep.config.locate import TooMuch, locate
+from dbupkeep.config.names import PREFIX, SEPARATOR, overrides
 from dbupkeep.errors import DefinitionError, UsageError
 from dbupkeep.logs import mask, printable
 
 BIGGEST_FILE = 1_000_000  # bytes
-
-PREFIX = "DBUPKEEP_"
-SEPARATOR = "__"
-"""`DBUPKEEP_POLICIES__GENTLE__COOL_OFF` sets `policies.gentle.cool_off`; a variable without `__` is none of these."""
 
 _AS_TOML = re.compile(r"\s*(?:[\[{\"']|(?:true|false|[+-]?[0-9][0-9_]*(?:\.[0-9]+)?)\s*$)")
 _AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
@@ -45,7 +42,7 @@ class Document:
         """Where a fault at that key is best looked for: its own place, else that of what it should be in."""
         if self.origin(key) != "default":
             return self.origin(key)
-        for end in range(len(key) - 1, -1, -1):
+        for end in range(len(key), -1, -1):
             beneath = [name for set_key, name in self.variables.items() if set_key[:end] == key[:end]]
             if key[:end] in self.lines:
                 return f"{self.file}:{self.lines[key[:end]]}"
@@ -58,16 +55,10 @@ def read(path: Path | None, environ: Mapping[str, str]) -> Document:
     """Read a file (None: there is none) and the overrides. Raises `UsageError`, and `DefinitionError` for bad TOML."""
     data, lines = _parse(_text(path), str(path)) if path else ({}, {})
     variables: dict[Key, str] = {}
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and SEPARATOR in name.removeprefix(PREFIX):
-            variables[_override(data, name, environ[name])] = name
+    for name in overrides(environ):
+        variables[_override(data, name, environ[name])] = name
     folder = path.absolute().parent if path else Path.cwd()
     return Document(data=data, file=str(path or ""), folder=folder, lines=lines, variables=variables)
-
-
-def has_overrides(environ: Mapping[str, str]) -> bool:
-    """Whether the environment sets anything."""
-    return any(name.startswith(PREFIX) and SEPARATOR in name.removeprefix(PREFIX) for name in environ)
 
 
 def dotted(key: Key) -> str:
@@ -105,7 +96,7 @@ def _parse(text: str, file: str) -> tuple[dict[str, Any], Mapping[Key, int]]:
         located = locate(text)
     except TooMuch as error:
         raise _fault(file, str(error.line), str(error)) from None
-    last = text.count("\n", 0, located.readable) + 1
+    last = text.count("\n", 0, max(0, located.readable - 1)) + 1
     try:
         data = tomllib.loads(text[: located.readable])
     except ValueError as error:  # TOMLDecodeError, or a number of too many digits

@@ -73,7 +73,12 @@ def of_validation(error: ValidationError, names: Names) -> Iterator[Fault]:
 
 def written(document: Document, faults: list[Fault]) -> tuple[str, ...]:
     """The faults as lines, in the order of the file, each once."""
-    ordered = sorted(dict.fromkeys(faults), key=lambda fault: document.lines.get(fault.place, 0))
+
+    def order(fault: Fault) -> tuple[int, str]:
+        place = document.place(fault.place)
+        return (document.lines.get(fault.place, 0), place) if place.startswith(document.file) else (0, place)
+
+    ordered = sorted(dict.fromkeys(faults), key=order)
     lines = [
         ": ".join(part for part in (printable(document.place(fault.place)), dotted(fault.subject), fault.said) if part)
         for fault in ordered

@@ -63,7 +63,7 @@ def locate(text: str) -> Located:
         scanner.document()
     except _Lost:
         end = text.find("\n", scanner.at, scanner.at + LONGEST_KEY)
-        return Located(lines=scanner.lines, readable=end if end >= 0 else min(len(text), scanner.at + LONGEST_KEY))
+        return Located(lines=scanner.lines, readable=end + 1 if end >= 0 else min(len(text), scanner.at + LONGEST_KEY))
     return Located(lines=scanner.lines, readable=len(text))
 
 

@@ -11,6 +11,10 @@ from dbupkeep.operations import Operation
 
 LONGEST_NAME = 64  # characters
 
+PREFIX = "DBUPKEEP_"
+SEPARATOR = "__"
+"""`DBUPKEEP_POLICIES__GENTLE__COOL_OFF` sets `policies.gentle.cool_off`; a variable without `__` is none of these."""
+
 _COMPARED = 500  # names; a longer list makes the search for a near miss slow, and nobody reads it anyway
 
 
@@ -21,6 +25,11 @@ class Known:
     actions: Collection[str] = (DATABASE_MAINTENANCE,)
     engines: Collection[str] | None = None  # schemes of urls; None: any
     settings: Mapping[Operation, Collection[str]] = field(default_factory=dict)  # thresholds; none for one: any
+
+
+def overrides(environ: Mapping[str, str]) -> list[str]:
+    """The variables of the environment that set values, in order."""
+    return sorted(name for name in environ if name.startswith(PREFIX) and SEPARATOR in name.removeprefix(PREFIX))
 
 
 def near_miss(word: str, names: Collection[str]) -> str:
