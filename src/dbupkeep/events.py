@@ -6,7 +6,7 @@ Each class says when it occurs. `EVENTS` finds a class by the name that the ledg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -20,8 +20,9 @@ class Event:
     name: ClassVar[str] = ""
 
     def data(self) -> dict[str, Any]:
-        """The event's own fields as JSON values."""
-        return {key: value for key, value in to_json(self).items() if value not in (None, "", {}, [])}
+        """The event's own fields as JSON values, without what is empty and need not be there to be read again."""
+        needed = {each.name for each in fields(self) if each.default is MISSING and each.default_factory is MISSING}
+        return {key: value for key, value in to_json(self).items() if key in needed or value not in (None, "", {}, [])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

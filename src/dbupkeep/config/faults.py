@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from dbupkeep.config.document import Document, dotted
 from dbupkeep.config.locate import Path as Key
-from dbupkeep.config.models import Names, keys_at
+from dbupkeep.config.models import Names, Unknown, keys_at
 from dbupkeep.config.names import near_miss
 from dbupkeep.config.units import BIGGEST
 from dbupkeep.errors import UpkeepError
@@ -88,11 +88,10 @@ def written(document: Document, faults: list[Fault]) -> tuple[str, ...]:
 
 
 def _fault(key: Key, kind: str, context: Mapping[str, Any], value: object, names: Names) -> Fault:
-    if kind == "unknown_name":
-        known = names.get(context["kind"]) or ()
-        return Fault(
-            key, key, f'unknown {context["kind"]} "{_shown(context["name"])}"{near_miss(context["name"], known)}'
-        )
+    error = context.get("error")
+    if isinstance(error, Unknown):
+        near = near_miss(error.name, names.get(error.kind) or ())
+        return Fault(key, key, f'unknown {error.kind} "{_shown(error.name)}"{near}')
     if kind == "extra_forbidden":
         return Fault(key, key[:-1], _unknown_key(key, value))
     if kind == "missing":

@@ -21,7 +21,6 @@ from pydantic import (
     create_model,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from dbupkeep.config import units
 from dbupkeep.config.names import LONGEST_NAME
@@ -32,11 +31,20 @@ Names = dict[str, Collection[str] | None]
 """The validation context: for each kind of name (`target`, `operation`) those there are; None or absent: any."""
 
 
+class Unknown(ValueError):
+    """A name that is none of those there are; its near miss is looked for only once the fault is shown."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(name)
+        self.kind = kind
+        self.name = name
+
+
 def _name_of(kind: str) -> AfterValidator:
     def check(name: str, info: ValidationInfo) -> str:
         names = (info.context or {}).get(kind)
         if names is not None and name not in names:
-            raise PydanticCustomError("unknown_name", "unknown name", {"kind": kind, "name": name})
+            raise Unknown(kind, name)
         return name
 
     return AfterValidator(check)
@@ -56,7 +64,7 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ValueError, OSError, LookupError):  # no such zone, or a name that is no path of one
-        raise PydanticCustomError("unknown_name", "unknown name", {"kind": "time zone", "name": name}) from None
+        raise Unknown("time zone", name) from None
     return name
 
 
@@ -66,7 +74,7 @@ def _url(url: str, info: ValidationInfo) -> str:
         raise ValueError("must be a url such as sqlite:///srv/app.db or postgresql://db1/shop")
     engines = (info.context or {}).get("engine")
     if engines is not None and scheme.lower() not in engines:
-        raise PydanticCustomError("unknown_name", "unknown name", {"kind": "engine", "name": scheme})
+        raise Unknown("engine", scheme)
     return url
 
 
