@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from dbupkeep import engines
 from dbupkeep.clock import Clock, SystemClock, new_id
 from dbupkeep.errors import UsageError
+from dbupkeep.isolated import Isolation
 from dbupkeep.ledger import Ledger, Reader
 from dbupkeep.lifecycle import Lifecycle
 from dbupkeep.manager import JobManager
@@ -53,12 +54,18 @@ class App:
         clock: Clock | None = None,
         lease: float | None = None,
         load_engine: Callable[[str], Engine] | None = None,
+        isolate: bool = True,
     ) -> None:
-        """Open (or create) the ledger at a path or url. Raises `LedgerError`."""
+        """Open (or create) the ledger at a path or url. Raises `LedgerError`.
+
+        With `isolate`, products that work inside the calling process are worked on in child processes. Only a
+        short-lived process that opens no database itself may do without.
+        """
         self.location = location or default_ledger()
         self.clock = clock or SystemClock()
         self.ledger, self.reader, self.queue = open_pair(self.location, self.clock, lease)
-        find = load_engine or engines.load
+        self._isolation = Isolation(load_engine or engines.load)
+        find = self._isolation.load if isolate else (load_engine or engines.load)
         self.lifecycle = Lifecycle(self.ledger, self.queue)
         self.orchestrator = ParentJobOrchestrator(self.lifecycle, self.reader)
         self.databases = DatabaseMaintenanceManager(
@@ -114,6 +121,7 @@ class App:
 
     def close(self) -> None:
         """Let go of the ledger; safe to repeat."""
+        self._isolation.close()
         self.queue.close()
         self.ledger.close()
 

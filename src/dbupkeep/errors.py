@@ -21,6 +21,7 @@ UpkeepError
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -64,7 +65,7 @@ class Where:
     target: str = ""
     stage: str = ""
 
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # type: ignore[explicit-override] # of 3.12, and the domain has no third-party imports
         """Say it as one phrase, empty when nothing is known."""
         work = " of ".join(part for part in (self.operation, self.object) if part)
         place = f"on {self.target}" if self.target else ""
@@ -208,3 +209,24 @@ class IllegalTransition(UpkeepError):
     """The status of the job does not allow that change."""
 
     kind = Kind.ILLEGAL
+
+
+def revive(document: Mapping[str, str]) -> UpkeepError:
+    """Make an error of what another process of ours said of it: `class`, `kind`, `what`, `why`, `hint`."""
+    classes = {cls.__name__: cls for cls in _family(UpkeepError)}
+    cls = classes.get(document["class"], UpkeepError)
+    error = UpkeepError.__new__(cls)
+    UpkeepError.__init__(
+        error,
+        document["what"],
+        why=document["why"],
+        hint=document.get("hint", ""),
+        kind=Kind(document["kind"]),
+    )
+    return error
+
+
+def _family(cls: type[UpkeepError]) -> Iterator[type[UpkeepError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _family(child)

@@ -10,8 +10,8 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from dbupkeep.errors import Busy, Interrupted, LedgerError, UpkeepError
-from dbupkeep.events import JobCancelled, JobDeferred, JobFailed, StageReached
+from dbupkeep.errors import Busy, Interrupted, LedgerError, Lost, UpkeepError
+from dbupkeep.events import JobCancelled, JobDeferred, JobFailed, JobReturned, StageReached
 from dbupkeep.jobs import Delivery, Job, attempt_tag
 from dbupkeep.ledger import Control, Ledger
 from dbupkeep.lifecycle import Lifecycle
@@ -170,6 +170,8 @@ class JobProcessor:
             return Ended(event=JobCancelled(reason=error.message))
         except Busy as error:
             return Ended(event=JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {}))
+        except Lost as error:
+            return Ended(event=JobReturned(attempt=job.attempt, reason=error.message))
         except UpkeepError as error:
             log.warning("the operation failed", extra={"error": error.message, "kind": error.kind.value})
             return Ended(event=JobFailed(error=error.document()))
