@@ -17,6 +17,7 @@ from dbupkeep.config import Known, find, json_schema, load
 from dbupkeep.config.document import BIGGEST_FILE
 from dbupkeep.config.faults import MOST_SHOWN
 from dbupkeep.definitions import ErrorPolicy, OnError, Policy, Schedule, Target
+from dbupkeep.engines import sqlite
 from dbupkeep.errors import DefinitionError, UnknownName, UsageError
 from dbupkeep.operations import Operation
 
@@ -50,7 +51,7 @@ def test_example() -> None:
     assert verify.operations == (Operation.CHECK,)
     assert verify.errors == ErrorPolicy(on_error=OnError.FAIL, tolerance=2)
     assert tidy.errors == ErrorPolicy(on_error=OnError.STOP, stop_after=5, tolerance=2)
-    assert tidy.policy.setting("vacuum", "free_bytes", None) == 16 * 1024**2
+    assert tidy.policy.setting("vacuum", "min_bytes", None) == 16 * 1024**2
     assert tidy.policy.max_stall == timedelta(seconds=2)
     assert example.job("statistics").schedule.every == timedelta(hours=6)
     assert example.job("statistics").steps[0].policy == Policy()
@@ -62,6 +63,11 @@ def test_example() -> None:
         exclude=("archive/*", "*-copy.db"),
         parallel=2,
     )
+
+
+def test_the_example_uses_settings_that_an_engine_has() -> None:
+    known = Known(settings={operation: tuple(settings) for operation, settings in sqlite.defaults.items()})
+    assert load(EXAMPLE, environ={}, known=known).policy("gentle").thresholds
 
 
 def test_all_faults_at_once_in_order_with_their_lines(file: Path) -> None:
