@@ -182,9 +182,14 @@ class Busy(OperationError):
 
 
 class Damaged(OperationError):
-    """The database is corrupt; no rewrite may follow."""
+    """The database is corrupt; no rewrite may follow. `objects` names the damaged indexes or tables, where known."""
 
     kind = Kind.CORRUPT
+
+    def __init__(self, what: str, *, why: str = "", hint: str = "", objects: tuple[str, ...] = ()) -> None:
+        """Keep the names: the next plan repairs exactly those."""
+        super().__init__(what, why=why, hint=hint)
+        self.objects = objects
 
 
 class Interrupted(OperationError):

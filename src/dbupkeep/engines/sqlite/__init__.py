@@ -7,9 +7,9 @@ from typing import cast
 
 from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.engine import Candidate, Finding, Purpose, Scope, Session
+from dbupkeep.engines.sqlite import analyze, check, optimize, reindex, vacuum
 from dbupkeep.engines.sqlite import assess as _assess
 from dbupkeep.engines.sqlite import drift as _drift
-from dbupkeep.engines.sqlite import vacuum
 from dbupkeep.engines.sqlite.inquiry import DEFAULTS
 from dbupkeep.engines.sqlite.paths import target_of
 from dbupkeep.engines.sqlite.session import SqliteSession
@@ -21,7 +21,11 @@ from dbupkeep.plans import PlanItem, Proposal
 __all__ = ["assess", "connect", "defaults", "discover", "doctor", "drift", "operations", "survey", "target_of", "why"]
 
 operations: Mapping[Operation, str] = {
+    Operation.CHECK: check.SUMMARY,
     Operation.VACUUM: vacuum.SUMMARY,
+    Operation.REINDEX: reindex.SUMMARY,
+    Operation.OPTIMIZE: optimize.SUMMARY,
+    Operation.ANALYZE: analyze.SUMMARY,
 }
 
 defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Scope
-from dbupkeep.engines.sqlite import vacuum
+from dbupkeep.engines.sqlite import analyze, check, optimize, reindex, vacuum
 from dbupkeep.engines.sqlite.inquiry import Inquiry
 from dbupkeep.estimates import History
 from dbupkeep.facts import DatabaseFacts
@@ -14,7 +14,11 @@ from dbupkeep.operations import Operation
 from dbupkeep.plans import Proposal
 
 PROPOSE: Mapping[Operation, Callable[[Inquiry], Sequence[Proposal]]] = {
+    Operation.CHECK: check.propose,
     Operation.VACUUM: vacuum.propose,
+    Operation.REINDEX: reindex.propose,
+    Operation.OPTIMIZE: optimize.propose,
+    Operation.ANALYZE: analyze.propose,
 }
 
 

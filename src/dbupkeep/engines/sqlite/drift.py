@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbupkeep.engines.sqlite import words
+from dbupkeep.engines.sqlite.inquiry import names_in
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
@@ -37,7 +38,12 @@ def _growth(item: PlanItem, facts: DatabaseFacts) -> str:
 
 
 def _need(item: PlanItem, facts: DatabaseFacts) -> str:
-    check = {Operation.VACUUM: _vacuum}.get(item.operation)
+    check = {
+        Operation.VACUUM: _vacuum,
+        Operation.REINDEX: _reindex,
+        Operation.ANALYZE: _statistics,
+        Operation.OPTIMIZE: _statistics,
+    }.get(item.operation)
     return check(item, facts) if check else ""
 
 
@@ -50,3 +56,18 @@ def _vacuum(item: PlanItem, facts: DatabaseFacts) -> str:
     if not item.options.get("forced") and now_free < _STILL_WORTH * planned:
         return f"{planned:,.0f} pages were free at the time of the plan, and {now_free:,.0f} are now"
     return ""
+
+
+def _reindex(item: PlanItem, facts: DatabaseFacts) -> str:
+    names = {entry.name for entry in facts.objects if entry.kind == "index"}
+    if item.object and names and item.object not in names:
+        return f"the index {item.object!r} is gone"
+    return ""
+
+
+def _statistics(item: PlanItem, facts: DatabaseFacts) -> str:
+    planned = int(item.evidence.get("stale") or 0)
+    if item.options.get("forced") or not planned or "stale_tables" not in facts.values:
+        return ""
+    left = len(names_in(facts, "stale_tables"))
+    return "" if left else f"{planned:,} tables needed statistics at the time of the plan, and none does now"

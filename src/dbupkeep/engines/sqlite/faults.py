@@ -158,6 +158,14 @@ def _interrupted(path: Path, text: str) -> Interrupted:
     return Interrupted(f"the work on {path} was stopped", why="it was asked to stop", hint="run it again to go on")
 
 
+def _broken(path: Path, text: str) -> Damaged:
+    return Damaged(
+        f"rows of {path} break a constraint, so an index cannot be built on them",
+        why=text,
+        hint="find and mend those rows with `PRAGMA integrity_check`, then run it again",
+    )
+
+
 def _memory(path: Path, text: str) -> OperationError:
     return OperationError(f"memory ran out while {path} was worked on", why=text, hint="free memory, then retry")
 
@@ -176,5 +184,6 @@ _BY_CODE: Mapping[int, Make] = {
     apsw.SQLITE_CANTOPEN: _cannot_open,
     apsw.SQLITE_PERM: _denied,
     apsw.SQLITE_AUTH: _denied,
+    apsw.SQLITE_CONSTRAINT: _broken,
     apsw.SQLITE_NOMEM: _memory,
 }

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Work
-from dbupkeep.engines.sqlite import leftovers, survey, vacuum
+from dbupkeep.engines.sqlite import analyze, check, leftovers, optimize, reindex, survey, vacuum
 from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import openers_of
 from dbupkeep.engines.sqlite.paths import examine, path_of
@@ -31,7 +31,11 @@ class Performer(Protocol):
 
 
 _MODULES: Mapping[Operation, ModuleType] = {
+    Operation.CHECK: check,
     Operation.VACUUM: vacuum,
+    Operation.REINDEX: reindex,
+    Operation.OPTIMIZE: optimize,
+    Operation.ANALYZE: analyze,
 }
 PERFORMERS = cast("Mapping[Operation, Performer]", _MODULES)
 

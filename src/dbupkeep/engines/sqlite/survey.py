@@ -10,6 +10,7 @@ import apsw
 
 from dbupkeep.engine import Scope
 from dbupkeep.engines.sqlite import schema as schemas
+from dbupkeep.engines.sqlite import statistics
 from dbupkeep.engines.sqlite.faults import is_hot_journal
 from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import Doing, Openers, openers_of
@@ -19,9 +20,6 @@ from dbupkeep.engines.sqlite.space import room_for
 from dbupkeep.errors import Busy, Refused
 from dbupkeep.facts import DatabaseFacts, Notice, ObjectFacts, Value
 from dbupkeep.operations import Operation
-
-DRY_RUN = "PRAGMA optimize(0x10003)"
-"""Lists what `PRAGMA optimize` would analyse, on all tables, and does nothing."""
 
 THOROUGH_BYTES = 16 * 1024 * 1024
 """In a fleet, smaller files are worked on in a blink, so nobody goes through all processes for them."""
@@ -164,18 +162,15 @@ def _read_needs(handle: Handle, seen: _Seen, scope: Scope, entries: Sequence[Ent
 
 
 def _read_statistics(handle: Handle, seen: _Seen, tables: Sequence[Entry], *, analyzable: bool) -> None:
-    """Which tables SQLite itself holds to need ANALYZE: an index without a row, or a size that moved tenfold."""
-    names = {entry.name for entry in tables}
-    statements = [str(row[0]) for row in handle.rows(DRY_RUN)] if analyzable else []
-    analyses = {f'ANALYZE "main".{schemas.quoted(name)}': name for name in names}
-    stale = sorted(analyses[text] for text in statements if text in analyses)
-    known = (
-        {row[0] for row in handle.rows("SELECT DISTINCT tbl FROM sqlite_stat1")} if "sqlite_stat1" in names else set()
-    )
-    samples = handle.rows("SELECT count(*) FROM sqlite_stat4")[0][0] if "sqlite_stat4" in names else 0
+    """Which tables SQLite itself holds to need ANALYZE."""
+    stale = statistics.stale(handle, [entry.name for entry in tables]) if analyzable else []
+    known = statistics.analyzed(handle)
     missing = [name for name in stale if name not in known]
     seen.values.update(
-        stale_tables=json.dumps(stale), unanalyzed=len(missing), outgrown=len(stale) - len(missing), samples=samples
+        stale_tables=json.dumps(stale),
+        unanalyzed=len(missing),
+        outgrown=len(stale) - len(missing),
+        samples=statistics.samples(handle),
     )
 
 

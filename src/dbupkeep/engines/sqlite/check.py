@@ -1,0 +1,140 @@
+"""CHECK: quick_check or integrity_check; it only reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from dbupkeep.engine import Evidence, Report, Work
+from dbupkeep.engines.sqlite import words
+from dbupkeep.engines.sqlite.handle import HANDLER_OPS, Handle
+from dbupkeep.engines.sqlite.inquiry import Draft, Inquiry, decide
+from dbupkeep.engines.sqlite.progress import followed
+from dbupkeep.engines.sqlite.rows import row_counts
+from dbupkeep.engines.sqlite.schema import entries
+from dbupkeep.engines.sqlite.sizes import Sizes, measure
+from dbupkeep.errors import Damaged, UsageError
+from dbupkeep.jobs import Effective
+from dbupkeep.operations import Operation
+from dbupkeep.plans import PlanItem, Proposal, Source
+from dbupkeep.progress import Progress, measured
+
+SUMMARY = "quick_check, or integrity_check, which also compares every index with its table"
+
+METHODS = ("quick_check", "integrity_check")
+
+_STEPS_A_ROW = 7
+_STEPS_AN_ENTRY = 5
+"""SQLite's steps for a row, and for its entry in an index, counted on tables of a few columns."""
+
+_OF_INDEX = re.compile(
+    r"(?:missing from|entries in|entry in|values differ from|end-of-record for row \d+ of) index (?P<name>.+)$",
+    re.DOTALL,
+)
+
+
+def propose(q: Inquiry) -> list[Proposal]:
+    """A check is always due when it is asked for. Pure."""
+    method = str(q.setting("method"))
+    if method not in METHODS:
+        raise UsageError(f"no check is called {method}", hint=f"set check.method to {' or '.join(METHODS)}")
+    last = q.history.last(Operation.CHECK)
+    ago = f"the last one was on {last.at:%Y-%m-%d}" if last else "no earlier one is on record"
+    return [
+        decide(
+            q,
+            Draft(
+                reason=f"asked for; {ago}; {words.size(q.count('live_bytes'))} to read",
+                method=method,
+                locks="it only reads: nobody waits"
+                if q.wal
+                else "it only reads, but in a rollback journal mode writers cannot commit until it is done",
+                estimate=q.estimate(q.count("live_bytes")),
+                options=q.options(max_faults=int(q.threshold("max_faults"))),
+                evidence=q.evidence(),
+                stalls=not q.wal,
+            ),
+        )
+    ]
+
+
+def run(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
+    """Read it all. Raises `Busy`, `Interrupted`, or `Damaged` where it cannot even be read."""
+    before = measure(handle)
+    method = item.method if item.method in METHODS else METHODS[0]
+    total = _steps(handle, method) / HANDLER_OPS
+    report.stage(method.replace("_", " "))
+    handle.callbacks = 0
+    with followed(report, lambda: _progress(handle.callbacks, total)), handle.holding_lock() as held:
+        sql = f"PRAGMA {method}({int(item.options.get('max_faults') or 100)})"
+        found = handle.patiently(lambda: handle.rows(sql, stage="checking"), item)
+    faults = [str(row[0]) for row in found if row[0] != "ok"]
+    return Work(
+        seconds=held.seconds,
+        stall_seconds=0.0 if handle.header.wal else held.stall,
+        before=before.values(),
+        values={"faults": len(faults)},
+        messages=tuple(faults),
+    )
+
+
+def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
+    """Sound, or `Damaged` with the faults and what repairs them."""
+    if work.messages:
+        raise damaged(handle, work.messages)
+    before = Sizes.of(work.before)
+    return Evidence(
+        effective=Effective.YES,
+        reason=f"{item.method.replace('_', ' ')} found no fault in {words.size(before.live_bytes)}",
+        before=before.values(),
+        after=measure(handle).values(),
+        values=dict(work.values),
+        work_bytes=before.live_bytes,
+    )
+
+
+def damaged(handle: Handle, faults: Sequence[str]) -> Damaged:
+    """The error for what a check found; damage in indexes alone can be repaired by REINDEX."""
+    indexes = {match["name"] for fault in faults if (match := _OF_INDEX.search(fault))}
+    only_indexes = all(_OF_INDEX.search(fault) for fault in faults)
+    repair = (
+        "the rows are sound, only indexes are not: `dbupkeep run --operations reindex --force` rebuilds them"
+        if only_indexes
+        else "stop writing to it, keep a copy of the file with its -wal or -journal, and restore a backup"
+    )
+    shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")  # noqa: PLR2004
+    return Damaged(f"{handle.path} is corrupt", why=shown, hint=repair, objects=tuple(sorted(indexes)))
+
+
+def known_damage(q: Inquiry) -> list[str]:
+    """The indexes that the last check found damaged, and that no REINDEX has rebuilt since. Pure."""
+    last = q.history.last(Operation.CHECK)
+    if last is None:
+        return []
+    names = [str(name) for name in json.loads(str(last.values.get("damaged") or "[]"))]
+    whole = q.history.last(Operation.REINDEX)
+    if whole and whole.at > last.at:
+        return []
+    rebuilt = ((name, q.history.last(Operation.REINDEX, name)) for name in names)
+    return [name for name, run in rebuilt if run is None or run.at <= last.at]
+
+
+def _progress(callbacks: int, total: float) -> Progress:
+    """Counted steps over an estimate of all: so an estimate."""
+    progress = measured(callbacks, total, "steps")
+    known = progress.fraction is not None
+    return Progress(
+        current=progress.current,
+        total=progress.total,
+        unit="steps",
+        fraction=progress.fraction,
+        source=Source.ESTIMATED if known else Source.UNKNOWN,
+    )
+
+
+def _steps(handle: Handle, method: str) -> float:
+    found = entries(handle)
+    rows = row_counts(handle, found)
+    indexes = [rows.get(e.table, 0) for e in found if e.kind == "index"] if method == "integrity_check" else []
+    return _STEPS_A_ROW * sum(rows.values()) + _STEPS_AN_ENTRY * sum(indexes)
