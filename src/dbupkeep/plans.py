@@ -105,6 +105,7 @@ class Plan:
     items: tuple[PlanItem, ...]
     notices: tuple[Notice, ...] = ()
     step: str = ""
+    config: Mapping[str, Value] = field(default_factory=dict)  # the step's own: what the survey looked at
     lane: str = "default"
 
     @property

@@ -150,7 +150,7 @@ class MaintenanceRunManager:
             if not place.is_fleet:
                 yield place, False, True
                 continue
-            scope = Scope(operations=step.operations, fleet=True, now=self._clock.now())
+            scope = Scope(operations=step.operations, fleet=True, now=self._clock.now(), config=step.config)
             for candidate in self._engines(place.engine).discover(place, scope):
                 if candidate.problem:
                     problems.append(
