@@ -10,10 +10,13 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dbupkeep import engines, errors, events, operations
 from dbupkeep.jobs import TRANSITIONS, JobStatus, JobType
+
+if TYPE_CHECKING:
+    import click
 
 HERE = Path(__file__).parent
 HEAD = "<!-- Made by docs/generate.py; edit the code instead. -->\n\n"
@@ -86,7 +89,7 @@ def command_page() -> Iterator[str]:
             yield from _subcommands(command, inner)
 
 
-def _subcommands(command: Any, context: Any) -> Iterator[str]:
+def _subcommands(command: click.Command, context: click.Context) -> Iterator[str]:
     import click
 
     if isinstance(command, click.Group):
