@@ -43,6 +43,7 @@ class Scope:
     operations: tuple[Operation, ...]
     fleet: bool = False  # one of many small databases: finer thresholds apply
     now: datetime
+    policy: Policy = field(default_factory=Policy)  # whose thresholds a discovery goes by
     config: Mapping[str, Setting] = field(default_factory=dict)  # the step's own: selection flags of the product
 
 

@@ -185,6 +185,7 @@ class Damaged(OperationError):
     """The database is corrupt; no rewrite may follow. `objects` names the damaged indexes or tables, where known."""
 
     kind = Kind.CORRUPT
+    objects: tuple[str, ...] = ()
 
     def __init__(self, what: str, *, why: str = "", hint: str = "", objects: tuple[str, ...] = ()) -> None:
         """Keep the names: the next plan repairs exactly those."""

@@ -150,7 +150,9 @@ class MaintenanceRunManager:
             if not place.is_fleet:
                 yield place, False, True
                 continue
-            scope = Scope(operations=step.operations, fleet=True, now=self._clock.now(), config=step.config)
+            scope = Scope(
+                operations=step.operations, fleet=True, now=self._clock.now(), config=step.config, policy=step.policy
+            )
             for candidate in self._engines(place.engine).discover(place, scope):
                 if candidate.problem:
                     problems.append(

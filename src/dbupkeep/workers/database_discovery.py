@@ -114,7 +114,9 @@ class DatabaseDiscoveryWorker:
     def _candidates(self, place: Target, step: Step) -> Iterable[Candidate]:
         if not place.is_fleet:
             return [Candidate(target=place, due=True)]
-        scope = Scope(operations=step.operations, fleet=True, now=self._clock.now(), config=step.config)
+        scope = Scope(
+            operations=step.operations, fleet=True, now=self._clock.now(), config=step.config, policy=step.policy
+        )
         return self._engines(place.engine).discover(place, scope)
 
     def _take(self, job: Job, definition: JobDefinition, step: Step, candidate: Candidate, tally: _Tally) -> None:

@@ -9,6 +9,7 @@ from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.engine import Candidate, Finding, Purpose, Scope, Session
 from dbupkeep.engines.sqlite import analyze, check, optimize, reindex, vacuum
 from dbupkeep.engines.sqlite import assess as _assess
+from dbupkeep.engines.sqlite import discover as _discover
 from dbupkeep.engines.sqlite import drift as _drift
 from dbupkeep.engines.sqlite.inquiry import DEFAULTS
 from dbupkeep.engines.sqlite.paths import target_of
@@ -33,7 +34,7 @@ defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS
 
 def discover(place: Target, scope: Scope) -> Iterable[Candidate]:
     """Find the databases in a folder by their headers, in a process of its own."""
-    raise NotImplementedError
+    return _discover.discover(place, scope)
 
 
 def connect(target: Target, *, tag: str = "", purpose: Purpose = Purpose.WORK) -> Session:

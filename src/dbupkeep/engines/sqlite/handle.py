@@ -67,7 +67,7 @@ class Handle:
         self._waited_since = 0.0
         self._free_at = 0.0
         with told(path, stage="opening"):
-            self.connection = _connect(path, self.view)
+            self.connection = connect(path, self.view)
             hooks.apply(self.connection)
         self.connection.set_busy_handler(self._busy)
 
@@ -203,7 +203,8 @@ def read_header(place: Place) -> Header:
     return found
 
 
-def _connect(path: Path, view: View) -> apsw.Connection:
+def connect(path: Path, view: View) -> apsw.Connection:
+    """Open a connection that trusts no schema and loads no extension; a reading one leaves the `-wal` as it is."""
     mode = "rw" if view is View.WORK else "ro"
     still = "&immutable=1" if view is View.STILL else ""
     access = apsw.SQLITE_OPEN_READWRITE if view is View.WORK else apsw.SQLITE_OPEN_READONLY

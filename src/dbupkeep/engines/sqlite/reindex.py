@@ -12,6 +12,7 @@ from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import backup, space, words
 from dbupkeep.engines.sqlite.check import damaged, known_damage
 from dbupkeep.engines.sqlite.handle import HANDLER_OPS, Handle
+from dbupkeep.engines.sqlite.in_place import checkpoint
 from dbupkeep.engines.sqlite.inquiry import Draft, Inquiry, decide
 from dbupkeep.engines.sqlite.progress import followed
 from dbupkeep.engines.sqlite.rows import row_counts
@@ -55,6 +56,7 @@ def run(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
         for index in wanted:
             report.stage(f"rebuilding {words.listed([index.name])}")
             longest = max(longest, handle.patiently(tour.rebuilding(index), item))
+    checkpoint(handle, report)
     return Work(
         seconds=perf_counter() - started,
         stall_seconds=longest,
@@ -146,7 +148,9 @@ def _folder(handle: Handle, item: PlanItem, wanted: Sequence[Entry], before: Siz
     try:
         return space.choose(handle.path, temp=before.live_bytes, journal=before.live_bytes, factor=factor)
     except Refused:
-        with_sizes: dict[str, int] = dict(handle.rows("SELECT name, sum(pgsize) FROM dbstat WHERE aggregate GROUP BY name"))
+        with_sizes: dict[str, int] = dict(
+            handle.rows("SELECT name, sum(pgsize) FROM dbstat WHERE aggregate GROUP BY name")
+        )
         biggest = max((int(with_sizes.get(index.name) or 0) for index in wanted), default=0)
         return space.choose(handle.path, temp=biggest, journal=biggest, factor=factor)
 

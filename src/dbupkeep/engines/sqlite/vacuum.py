@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import backup, in_place, incremental, words
+from dbupkeep.engines.sqlite.check import known_damage
 from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.engines.sqlite.inquiry import RENUMBER_CONSENT, Draft, Inquiry, decide, too_long
 from dbupkeep.engines.sqlite.sizes import Sizes, measure
@@ -160,8 +161,8 @@ def _sliceable(q: Inquiry) -> bool:
 
 
 def _covers(q: Inquiry) -> dict[Operation, str]:
-    """VACUUM packs indexes but copies their content as it is: damage stays, so a forced REINDEX is no waste."""
-    if q.policy.force:
+    """VACUUM packs indexes but copies their content as it is: damage stays, and a REINDEX for it is no waste."""
+    if q.policy.force or known_damage(q):
         return {}
     return {Operation.REINDEX: "VACUUM packs every index anew, so a REINDEX would have nothing to gain"}
 
