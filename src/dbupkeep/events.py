@@ -22,7 +22,11 @@ class Event:
     def data(self) -> dict[str, Any]:
         """The event's own fields as JSON values, without what is empty and need not be there to be read again."""
         needed = {each.name for each in fields(self) if each.default is MISSING and each.default_factory is MISSING}
-        return {key: value for key, value in to_json(self).items() if key in needed or value not in (None, "", {}, [])}
+        return {
+            key: value
+            for key, value in to_json(self).items()
+            if key in needed or value not in (None, "", {}, [], False)
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,7 @@ class JobSkipped(Event):
     name: ClassVar[str] = "job_skipped"
     reason: str
     result: Mapping[str, Any] = field(default_factory=dict)
+    barred: bool = False  # its gate did not complete, so what it is a gate for does not start either
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

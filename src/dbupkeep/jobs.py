@@ -172,7 +172,7 @@ class Job:
     reason: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     target: str = ""  # the target's key
-    hold: str = ""  # what it needs for itself; empty: nothing
+    hold: str = ""  # what it needs for itself, by `hold_of`; empty: nothing
     lane: str = "default"
     plan_id: str = ""
     place: int = 0
@@ -264,6 +264,11 @@ def _still_asked(job: Job, event: happened.Event) -> bool:
 def attempt_tag(job_id: str, attempt: int) -> str:
     """The short mark of one attempt on a target server; fits where names are cut at 63 bytes."""
     return f"dbupkeep:{job_id.replace('-', '')[-12:]}:{attempt}"
+
+
+def hold_of(target: str, part: str = "") -> str:
+    """The name of what a job needs for itself: a part of its target, or the whole, which meets every part."""
+    return f"{target}|{part}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from dbupkeep.errors import IllegalTransition, Kind, OperationError, UnknownName
 from dbupkeep.events import (
@@ -33,6 +33,8 @@ from dbupkeep.jobs import Delivery, Job, JobStatus, Phase, aggregate, attempt_ta
 from dbupkeep.ledger import Change, Ledger, Tx, Wait
 from dbupkeep.queue import Queue
 from dbupkeep.worker import Ended
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,9 @@ class Lifecycle:
         """Write jobs and make deliverable what nothing holds: all or nothing. False if it was submitted before."""
 
         def work(step: _Step) -> bool:
-            if submission.once and not self._ledger.put(step.tx, "once", submission.once, {}, version=0):
+            if submission.once and not self._ledger.put(
+                step.tx, "once", submission.once, {"job_id": submission.jobs[0].id}, version=0
+            ):
                 return False
             for kind, key, doc in submission.documents:
                 self._ledger.put(step.tx, kind, key, doc)
@@ -78,6 +82,10 @@ class Lifecycle:
             return True
 
         return self._transact(work)
+
+    def keep(self, kind: str, key: str, document: Mapping[str, Any]) -> None:
+        """Store a document of its own, such as a plan that is to be carried out later."""
+        self._transact(lambda step: self._ledger.put(step.tx, kind, key, document))
 
     def begin(self, delivery: Delivery, worker: str) -> Job | None:
         """Claim a delivery's attempt. None when there is nothing to run: it is stale, or was begun before and lost."""
@@ -94,6 +102,8 @@ class Lifecycle:
                 return None
             if job.cancel_requested:
                 step.append(job.id, JobCancelled(reason="cancelled before it started"))
+                return None
+            if step.known(job.correlation_id).paused:
                 return None
             tag = attempt_tag(job.id, delivery.attempt)
             change = step.append(job.id, JobStarted(attempt=delivery.attempt, worker=worker, tag=tag))
@@ -155,6 +165,7 @@ class Lifecycle:
 
         def work(step: _Step) -> Sequence[Job]:
             job = step.known(job_id)
+            step.refuse_while_cancelled(job)
             again = [job] if job.phase is Phase.EXECUTION else step.below(job_id)
             retried = [step.append(one.id, JobRetried(by=by)) for one in again if one.status in RETRIABLE]
             if not retried:
@@ -169,11 +180,27 @@ class Lifecycle:
 
     def pause(self, job_id: str, *, by: str = "") -> Job:
         """Start nothing new in a run; what runs goes on. Safe to repeat."""
-        return self._mark(job_id, RunPaused(by=by), lambda root: root.paused)
+
+        def work(step: _Step) -> Job:
+            root = step.root(job_id)
+            if not root.paused and not root.status.ended:
+                step.append(root.id, RunPaused(by=by))
+            return step.known(root.id)
+
+        return self._transact(work)
 
     def resume(self, job_id: str, *, by: str = "") -> Job:
         """Let a paused run go on. Safe to repeat."""
-        return self._mark(job_id, RunResumed(by=by), lambda root: not root.paused)
+
+        def work(step: _Step) -> Job:
+            root = step.root(job_id)
+            if root.paused and not root.status.ended:
+                step.append(root.id, RunResumed(by=by))
+                lost = [job for job in step.below(root.id) if job.released and job.status is JobStatus.PENDING]
+                step.deliveries.extend(_expected(job) for job in lost)
+            return step.known(root.id)
+
+        return self._transact(work)
 
     def settle(self, parent_id: str) -> Job:
         """End a parent whose children have all ended. Safe to repeat, from any process."""
@@ -193,17 +220,8 @@ class Lifecycle:
             self._transact(lambda step: step.deliveries.extend(keys[key] for key in sorted(missing)))
         return len(missing)
 
-    def _mark(self, job_id: str, event: Event, is_so: Callable[[Job], bool]) -> Job:
-        def work(step: _Step) -> Job:
-            root = step.known(step.known(job_id).correlation_id)
-            if not is_so(root) and not root.status.ended:
-                step.append(root.id, event)
-            return step.known(root.id)
-
-        return self._transact(work)
-
-    def _transact(self, work: Callable[[_Step], Any]) -> Any:  # noqa: ANN401 - passes through what the verb returns
-        def transaction(tx: Tx) -> Any:  # noqa: ANN401 - as above
+    def _transact(self, work: Callable[[_Step], R]) -> R:
+        def transaction(tx: Tx) -> R:
             step = _Step(self._ledger, tx)
             result = work(step)
             deliveries = [*step.deliveries, *self._ledger.release(tx, step.touched)]
@@ -229,16 +247,21 @@ class _Step:
             raise UnknownName(f"no job {job_id}", hint="list them with `dbupkeep jobs`")
         return job
 
+    def root(self, job_id: str) -> Job:
+        """The job that started all of a job's run."""
+        return self.known(self.known(job_id).correlation_id)
+
     def append(self, job_id: str, event: Event, attempt: int | None = None) -> Change | None:
         """Let an event happen to a job, and all that follows from it."""
         change = self._ledger.append(self.tx, job_id, event, attempt)
         if change is None:
             return None
         self.touched.update(change.touched)
-        for barred in change.barred:
-            self.append(barred, JobSkipped(reason=_barred_reason(change.after)))
         if change.after.status is not change.before.status and not change.after.is_root:
             self._follow(change)
+        for barred in change.barred:
+            if self.known(barred).status is JobStatus.PENDING:
+                self.append(barred, JobSkipped(reason=_barred_reason(change.after, barred), barred=True))
         return change
 
     def _follow(self, change: Change) -> None:
@@ -273,8 +296,23 @@ class _Step:
         if not job.cancel_requested:
             self.append(job.id, CancelRequested(by=by))
         if job.phase is Phase.ORCHESTRATION:
-            for child in self.tx.unended(job.id):
-                self.cancel(child, by)
+            # From the last to the first, so that what waits is cancelled before its gate could bar it.
+            for child in reversed(self.tx.unended(job.id)):
+                fresh = self.known(child.id)
+                if not fresh.status.ended:
+                    self.cancel(fresh, by)
+
+    def refuse_while_cancelled(self, job: Job) -> None:
+        """Raise `IllegalTransition` when something above the job is being cancelled: a retry would end at once."""
+        above = job
+        while not above.is_root:
+            above = self.known(above.parent_id)
+            if above.cancel_requested and not above.status.ended:
+                raise IllegalTransition(
+                    f"job {job.id} cannot be retried now",
+                    why=f"{above.id}, which it belongs to, is being cancelled",
+                    hint="try again when that has ended",
+                )
 
     def lose(self, job: Job, reason: str) -> None:
         """End an attempt whose worker is gone: another attempt, or the end of the job."""
@@ -317,7 +355,9 @@ def _poisoned(job: Job, reason: str) -> dict[str, str]:
     return error.at(operation=str(job.config.get("operation", "")), target=job.target).document()
 
 
-def _barred_reason(gate: Job) -> str:
+def _barred_reason(gate: Job, barred: str) -> str:
+    if gate.id == barred:
+        return "not started: what it waits for did not complete, and was not retried with it"
     return f"not started: {gate.config.get('operation', gate.name)} is {gate.status}"
 
 

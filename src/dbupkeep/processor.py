@@ -147,14 +147,14 @@ class JobProcessor:
         if job is None:
             return
         attempt = Attempt(job, self._lifecycle)
-        self._running[job.id] = attempt
+        self._running[delivery.key] = attempt
         try:
             with bound(**_fields(job)):
                 log.debug("attempt started")
                 ended = self._execute(job, attempt)
                 self._record(job, ended, attempt.take_stages())
         finally:
-            del self._running[job.id]
+            del self._running[delivery.key]
 
     @property
     def busy(self) -> int:
@@ -170,12 +170,12 @@ class JobProcessor:
             return Ended(event=JobCancelled(reason=error.message))
         except Busy as error:
             return Ended(event=JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {}))
-        except Lost as error:
+        except (Lost, LedgerError) as error:
             return Ended(event=JobReturned(attempt=job.attempt, reason=error.message))
         except UpkeepError as error:
             log.warning("the operation failed", extra={"error": error.message, "kind": error.kind.value})
             return Ended(event=JobFailed(error=error.document()))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.exception("the operation failed in an unforeseen way")
             wrapped = UpkeepError(f"unforeseen: {type(error).__name__}: {error}", hint="this is a fault of dbupkeep")
             return Ended(event=JobFailed(error=wrapped.document()))
@@ -197,13 +197,23 @@ class JobProcessor:
                 log.debug("attempt ended", extra={"status": after.status.value if after else "stale_attempt"})
                 return
 
+    def _look_after(self, attempt: Attempt) -> None:
+        """One pulse of an attempt; a fault in what it is asked must not end the pulse of the others."""
+        try:
+            attempt.pulse(self._ledger)
+        except LedgerError:
+            raise
+        except Exception:
+            with bound(**_fields(attempt.job)):
+                log.exception("an attempt could not say how far it is")
+
     def _pulse(self, ended: threading.Event) -> None:
         until_sweep = SWEEP
         while not ended.wait(PULSE):
             until_sweep -= PULSE
             try:
                 for attempt in list(self._running.values()):
-                    attempt.pulse(self._ledger)
+                    self._look_after(attempt)
                 if until_sweep <= 0:
                     until_sweep = SWEEP
                     self._sweep()

@@ -112,4 +112,7 @@ def _conditions(query: JobQuery) -> tuple[list[str], dict[str, Any]]:
         values["correlation_id"] = query.correlation_id
     if query.released:
         conditions.append("released = 1 and status in ('pending', 'running')")
+        # What lost its attempt in a paused run keeps what it holds, but is not handed out.
+        paused = "select 1 from jobs r where r.id = jobs.correlation_id and r.paused = 1"
+        conditions.append(f"(status = 'running' or not exists ({paused}))")
     return conditions, values

@@ -80,14 +80,17 @@ class RelationalWrites:
     def append(self, tx: RelationalTx, job_id: str, event: Event, attempt: int | None = None) -> Change | None:
         """The one write of a job's life; None when it came from an attempt that is not the current one."""
         before = tx.job(job_id)
+        if before is None and attempt is not None:  # its run was pruned meanwhile
+            return None
         if before is None:
             raise UnknownName(f"no job {job_id}", hint="list them with `dbupkeep jobs`")
         if attempt is not None and (before.attempt != attempt or before.status is not JobStatus.RUNNING):
             return None
-        after = apply(before, event, tx.clock.now())
+        now = tx.clock.now()
+        after = apply(before, event, now)
         if after != before:
             tx.sql.run("job_update", **rows.state_row(after))
-        tx.sql.run("event_insert", **rows.event_row(after, event, tx.clock.now()))
+        tx.sql.run("event_insert", **rows.event_row(after, event, now))
         parent = None if after.is_root else self._shift_parent(tx, before=before, after=after)
         touched, barred = self._consequences(tx, before, after, event)
         return Change(before=before, after=after, parent=parent, touched=touched, barred=barred)
@@ -100,7 +103,7 @@ class RelationalWrites:
             if free <= 0:
                 continue
             for row in tx.sql.all("ready", target=target, limit=free + CANDIDATES):
-                if free > 0 and tx.sql.run("hold_take", hold=row["hold"] or row["id"], target=target, job_id=row["id"]):
+                if free > 0 and tx.sql.run("hold_take", job_id=row["id"]):
                     tx.sql.run("released_set", id=row["id"], released=1)
                     released.append(Delivery(job_id=row["id"], attempt=row["attempt"] + 1, lane=row["lane"]))
                     free -= 1
@@ -133,7 +136,7 @@ class RelationalWrites:
         runs = tx.sql.all("prunable", before=rows.moment_text(before), limit=limit)
         removed = 0
         for run in runs:
-            for statement in ("prune_waits", "prune_events", "prune_plans"):
+            for statement in ("prune_waits", "prune_events", "prune_plans", "prune_definition", "prune_once"):
                 tx.sql.run(statement, correlation_id=run["id"])
             removed += tx.sql.run("prune_jobs", correlation_id=run["id"])
         return len(runs), removed
@@ -159,25 +162,32 @@ class RelationalWrites:
         if isinstance(event, RunPaused):
             tx.sql.run("run_withhold_holds", correlation_id=after.correlation_id)
             tx.sql.run("run_withhold", correlation_id=after.correlation_id)
-        if isinstance(event, RunResumed):
+        if isinstance(event, (RunPaused, RunResumed)):
             return tuple(row["target"] for row in tx.sql.all("run_targets", correlation_id=after.correlation_id)), ()
         if isinstance(event, JobRetried):
             tx.sql.run("released_set", id=after.id, released=0)
             tx.sql.run("wait_count", id=after.id)
         if before.status.ended and not after.status.ended:
-            tx.sql.run("successors_bound", on_id=after.id)
-            return (after.target,), ()
+            return self._reopen(tx, after)
         if after.status.ended and not before.status.ended:
-            return self._end(tx, after)
+            return self._end(tx, after, event)
         return (), ()
 
-    def _end(self, tx: RelationalTx, after: Job) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _reopen(self, tx: RelationalTx, after: Job) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What waits for the job waits again, also where it was made deliverable already."""
+        for statement in ("successors_hold_drop", "successors_withheld", "successors_bound"):
+            tx.sql.run(statement, on_id=after.id)
+        targets = {after.target, *(row["target"] for row in tx.sql.all("successors", on_id=after.id))} - {""}
+        closed = tx.sql.one("gates_closed", job_id=after.id) if after.phase is Phase.EXECUTION else None
+        return tuple(sorted(targets)), (after.id,) if closed else ()
+
+    def _end(self, tx: RelationalTx, after: Job, event: Event) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if after.phase is Phase.EXECUTION:
             tx.sql.run("hold_drop", job_id=after.id)
         successors = tx.sql.all("successors", on_id=after.id)
         if successors:
             tx.sql.run("successors_freed", on_id=after.id)
-        passed = after.status in (JobStatus.COMPLETED, JobStatus.SKIPPED)
+        passed = after.status in (JobStatus.COMPLETED, JobStatus.SKIPPED) and not getattr(event, "barred", False)
         barred = [row["id"] for row in successors if row["gate"] and not passed and row["status"] == "pending"]
         touched = {after.target, *(row["target"] for row in successors)} - {""}
         return tuple(sorted(touched)), tuple(barred)

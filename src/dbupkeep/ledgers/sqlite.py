@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import apsw
+from typing_extensions import override
 
 from dbupkeep.clock import Clock, SystemClock
 from dbupkeep.errors import LedgerError
@@ -74,6 +77,21 @@ class SqliteTx:
         self.connection.executemany(self._texts[statement], parameters).fetchall()
 
 
+class _ReadingTx(SqliteTx):
+    """Statements outside of a transaction, whose errors nobody else puts into our words."""
+
+    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+        super().__init__(connection)
+        self._path = path
+
+    @override
+    def text(self, text: str, parameters: Mapping[str, Any]) -> list[Row]:
+        try:
+            return super().text(text, parameters)
+        except apsw.Error as error:
+            raise _translated(error, self._path) from error
+
+
 @dataclass(eq=False, slots=True)
 class _Pending:
     """A closure that waits for its transaction."""
@@ -97,7 +115,7 @@ class SqliteLedger(RelationalReads):
         self._writes = RelationalWrites()
         self._pid = os.getpid()
         self._local = threading.local()
-        self._opened: list[apsw.Connection] = []
+        self._opened: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()  # a thread's own goes with it
         self._turn = threading.Lock()
         self._guard = threading.Lock()
         self._waiting: list[_Pending] = []
@@ -128,10 +146,11 @@ class SqliteLedger(RelationalReads):
                 self._run_one(pending, alone=len(batch) == 1)
             self._writer.execute("commit")
         except BaseException as error:  # noqa: BLE001 - handed to each thread that waits for this commit
-            if not self._writer.get_autocommit():
-                self._writer.execute("rollback")
             for pending in batch:
                 pending.error = pending.error or _translated(error, self.path)
+            if not self._writer.get_autocommit():
+                with suppress(apsw.Error):  # whatever broke the transaction may break its end
+                    self._writer.execute("rollback")
         finally:
             for pending in batch:
                 pending.done = True
@@ -185,42 +204,24 @@ class SqliteLedger(RelationalReads):
 
     def migrate(self) -> None:
         """Apply the migrations that the file does not have."""
-        latest = migrations("sqlite")[-1][0]
+        self._check_process()
         with self._turn:
-            if _version(self._writer, self.path) == latest:
-                return
-            self._writer.execute("begin immediate")
             try:
-                self._apply_missing(latest)
-                self._writer.execute("commit")
-            except BaseException:
-                self._writer.execute("rollback")
-                raise
-
-    def _apply_missing(self, latest: int) -> None:
-        have = _version(self._writer, self.path)
-        if have > latest:
-            raise LedgerError(
-                f"the ledger {self.path} is of a newer version ({have}) than this program knows ({latest})",
-                hint="upgrade dbupkeep, or choose another ledger with --ledger",
-            )
-        for number, _, text in migrations("sqlite"):
-            if number > have:
-                for _row in self._writer.execute(text):
-                    pass
-        self._writer.pragma("application_id", APPLICATION_ID)
-        self._writer.pragma("user_version", latest)
+                _migrate(self._writer, self.path)
+            except apsw.Error as error:
+                raise _translated(error, self.path) from error
 
     def close(self) -> None:
         """Close the connections of all threads."""
         if self._pid != os.getpid():
             return
         with self._turn, self._guard:
-            for connection in self._opened:
+            for connection in list(self._opened):
                 with suppress(apsw.Error):
                     connection.close()
             self._opened.clear()
 
+    @override
     def reading(self) -> SqliteTx:
         """This thread's own connection for reads."""
         self._check_process()
@@ -228,9 +229,10 @@ class SqliteLedger(RelationalReads):
         if tx is None:
             connection = self._open()
             connection.pragma("query_only", value=True)
-            tx = self._local.tx = SqliteTx(connection)
+            tx = self._local.tx = _ReadingTx(connection, self.path)
         return cast("SqliteTx", tx)
 
+    @override
     def query(self, text: str, values: Mapping[str, Any]) -> Sequence[Row]:
         """Run a composed statement."""
         return self.reading().text(text, values)
@@ -261,7 +263,7 @@ class SqliteLedger(RelationalReads):
         except apsw.Error as error:
             raise _translated(error, self.path) from error
         with self._guard:
-            self._opened.append(connection)
+            self._opened.add(connection)
         return connection
 
     def _check_process(self) -> None:
@@ -283,15 +285,60 @@ def _own(tx: Tx) -> RelationalTx:
 
 
 def _prepare(path: Path) -> None:
-    """Make the folder and an empty file that only its owner may read; what exists already stays as it is."""
+    """Make a ledger that only its owner may read where there is none; what exists already stays as it is."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        if not path.exists():
+            _create(path)
+        if not path.stat().st_size:
+            raise LedgerError(
+                f"the ledger {path} is empty",
+                why="a ledger is never of 0 bytes, so this one was cut off or is something else; nothing was changed",
+                hint="restore it from a copy, or remove the file to begin with a new one",
+            )
     except OSError as error:
         raise LedgerError(
             f"cannot make the ledger {path}", why=str(error), hint="choose another place with --ledger"
         ) from error
+    except apsw.Error as error:
+        raise _translated(error, path) from error
+
+
+def _create(path: Path) -> None:
+    """Make a whole ledger beside the place and put it there at once: nobody ever sees half of one."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    os.close(descriptor)
+    try:
+        connection = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.pragma("journal_mode", journal_mode(apsw.sqlite_lib_version()))
+            _migrate(connection, path)
+        finally:
+            connection.close()
+        with suppress(FileExistsError):  # another process was faster
+            os.link(name, path)
+    finally:
+        Path(name).unlink()
+
+
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    """Apply the migrations that the file does not have, all or none."""
+    latest = migrations("sqlite")[-1][0]
+    if _version(connection, path) == latest:
+        return
+    connection.execute("begin immediate")
+    try:
+        have = _version(connection, path)
+        for number, _, text in migrations("sqlite"):
+            if number > have:
+                connection.execute(text).fetchall()
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", latest)
+        connection.execute("commit")
+    except BaseException:
+        if not connection.get_autocommit():
+            connection.execute("rollback")
+        raise
 
 
 def _version(connection: apsw.Connection, path: Path) -> int:
@@ -307,6 +354,12 @@ def _version(connection: apsw.Connection, path: Path) -> int:
             f"{path} is a database, but not a ledger of dbupkeep",
             hint="choose another place with --ledger; nothing was changed",
         )
+    latest = migrations("sqlite")[-1][0]
+    if version > latest:
+        raise LedgerError(
+            f"the ledger {path} is of a newer version ({version}) than this program knows ({latest})",
+            hint="upgrade dbupkeep, or choose another ledger with --ledger; nothing was changed",
+        )
     return version
 
 
@@ -314,7 +367,7 @@ def _translated(error: BaseException, path: Path) -> BaseException:
     """The driver's error in our words; ours as they are."""
     if not isinstance(error, apsw.Error):
         return error
-    hints = {
+    hints: dict[type[Exception], str] = {
         apsw.NotADBError: "it is not a database; nothing was changed. Choose another place with --ledger",
         apsw.CorruptError: "it is damaged; nothing more is written to it. Restore it from a copy",
         apsw.FullError: "free some space; work that was running is taken up again",

@@ -13,7 +13,7 @@ from dbupkeep.errors import Kind, Refused, UnknownName, UpkeepError, UsageError
 from dbupkeep.estimates import History
 from dbupkeep.events import Event, JobDeferred, JobFailed, JobSkipped
 from dbupkeep.facts import DatabaseFacts
-from dbupkeep.jobs import Job, JobStatus, JobType, Phase
+from dbupkeep.jobs import Job, JobStatus, JobType, Phase, hold_of
 from dbupkeep.ledger import Reader, Wait
 from dbupkeep.lifecycle import Lifecycle, Submission
 from dbupkeep.manager import Monitoring, Planned
@@ -106,7 +106,7 @@ class DatabaseMaintenanceManager:
     ) -> str:
         """Write the parent and its children and enqueue them in one transaction; return the parent's id.
 
-        With `once`, a second submission with the same key writes nothing. The jobs `before` wait for the parent.
+        With `once`, a second submission with the same key writes nothing and returns the first one's parent. The jobs `before` wait for the parent.
         """
         if isinstance(plan, RunPlan):
             raise UsageError("a plan of several databases is carried out by the action maintenance_run")
@@ -140,7 +140,9 @@ class DatabaseMaintenanceManager:
         waits = [*submission.waits, *(Wait(job_id=later, on_id=parent_id, gate=gate) for later in before)]
         if self._lifecycle.submit(dataclasses.replace(submission, waits=waits, once=once)):
             self._orchestrator.start_monitoring(parent_id)
-        return parent_id
+            return parent_id
+        earlier = self._reader.get("once", once) or {}
+        return str(earlier.get("job_id", parent_id))
 
     def submission(self, plan: Plan, starter: Job | None = None) -> Submission:
         """The jobs of a plan, below `starter` if there is one, with their waits and what ends at once; writes nothing."""
@@ -216,7 +218,7 @@ class DatabaseMaintenanceManager:
             created_at=parent.created_at,
             config=config,
             target=plan.facts.target,
-            hold=f"{plan.facts.target}|{item.hold}",
+            hold=hold_of(plan.facts.target, item.hold),
             lane=plan.lane,
             plan_id=plan.id,
             place=item.place,

@@ -10,18 +10,20 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from dbupkeep.clock import Clock, SystemClock, boot_id, new_id
 from dbupkeep.errors import LedgerError
 from dbupkeep.jobs import Delivery
 from dbupkeep.queue import Handler, WorkerProcess
-from dbupkeep.sql import HasSql, Row, SqlStore
+from dbupkeep.sql import HasSql, Row, SqlStore, SqlTx
 
 if TYPE_CHECKING:
     from dbupkeep.ledger import Tx
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -140,17 +142,27 @@ class _Worker:
                     rest = min(LAZY, rest * 2)
                 continue
             rest = QUICK
-            done = self._handle(handler, delivery)
+            done = self._handle(handler, delivery, stop)
         self._acknowledge(done)
 
-    def _handle(self, handler: Handler, delivery: Delivery) -> str:
+    def _handle(self, handler: Handler, delivery: Delivery, stop: threading.Event) -> str:
         try:
             handler(delivery, self.id)
-        except Exception:  # a handler's own fault: let the delivery come again, where its attempt is counted as lost
+        except (Exception, SystemExit):  # let the delivery come again, where its attempt is counted as lost
             log.exception("a delivery could not be handled", extra={"delivery": delivery.key})
-            self._transact(lambda sql: sql.run("delivery_lose", key=delivery.key, worker=self.id))
+            self._give_up(delivery, stop)
             return ""
         return delivery.key
+
+    def _give_up(self, delivery: Delivery, stop: threading.Event) -> None:
+        """Let go of a delivery, however long the ledger takes: what this process holds it keeps while it lives."""
+        while not stop.wait(LAZY):
+            try:
+                self._transact(lambda sql: sql.run("delivery_lose", key=delivery.key, worker=self.id))
+            except LedgerError as error:
+                log.warning("a delivery could not be given up", extra={"error": error.message})
+            else:
+                return
 
     def _take(self, done: str) -> Delivery | None:
         """The next delivery: one whose worker was lost before a new one."""
@@ -158,7 +170,7 @@ class _Worker:
             return None
         return self._transact(lambda sql: self._claim(sql, done))
 
-    def _claim(self, sql: Any, done: str) -> Delivery | None:  # noqa: ANN401 - a transaction's statements
+    def _claim(self, sql: SqlTx, done: str) -> Delivery | None:
         if done:
             sql.run("delivery_done", key=done, worker=self.id)
         row = self._next(sql)
@@ -168,33 +180,37 @@ class _Worker:
         sql.run("delivery_take", key=row["key"], worker=self.id, lease=lease, boot=self._boot)
         return Delivery(job_id=row["job_id"], attempt=row["attempt"], lane=row["lane"])
 
-    def _next(self, sql: Any) -> Row | None:  # noqa: ANN401 - as above
+    def _next(self, sql: SqlTx) -> Row | None:
         at = {"boot": self._boot, "now": self._clock.monotonic(), "lanes": self._lanes}
         return sql.one("delivery_lost", **at) or sql.one("delivery_free", **at)
 
     def _acknowledge(self, done: str) -> None:
         if done:
-            self._transact(lambda sql: sql.run("delivery_done", key=done, worker=self.id))
+            self._try(lambda sql: sql.run("delivery_done", key=done, worker=self.id))
 
     def renew(self) -> None:
         """Say that this process lives, and keep what it holds."""
-        lease = self._clock.monotonic() + self._lease
-        seen_at = self._clock.now().isoformat()
 
-        def write(sql: Any) -> None:  # noqa: ANN401 - as above
+        def write(sql: SqlTx) -> None:
+            lease = self._clock.monotonic() + self._lease  # from when the ledger could be written
+            seen_at = self._clock.now().isoformat()
             sql.run("worker_put", id=self.id, lanes=self._lanes, boot=self._boot, lease=lease, seen_at=seen_at)
             sql.run("deliveries_renew", lease=lease, worker=self.id)
 
-        try:
-            self._transact(write)
-        except LedgerError as error:
-            log.warning("a lease could not be renewed", extra={"error": error.message})
+        self._try(write)
 
     def leave(self) -> None:
         """Say that this process is gone."""
-        self._transact(lambda sql: sql.run("worker_drop", id=self.id))
+        self._try(lambda sql: sql.run("worker_drop", id=self.id))
 
-    def _transact(self, work: Any) -> Any:  # noqa: ANN401 - passes through what the closure returns
+    def _try(self, work: Callable[[SqlTx], object]) -> None:
+        """Write what may also be left to the end of the lease."""
+        try:
+            self._transact(work)
+        except LedgerError as error:
+            log.warning("the ledger cannot be used; a lease is left as it is", extra={"error": error.message})
+
+    def _transact(self, work: Callable[[SqlTx], R]) -> R:
         return self._store.transact(lambda tx: work(cast("HasSql", tx).sql))
 
 

@@ -64,6 +64,7 @@ def statements(dialect: str) -> Mapping[str, str]:
     return {**_named("queries.sql"), **_named(f"{dialect}/queries.sql")}
 
 
+@cache
 def migrations(dialect: str) -> Sequence[tuple[int, str, str]]:
     """The migrations of a dialect in order: number, name, text."""
     folder = files(__package__) / dialect

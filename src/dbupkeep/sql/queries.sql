@@ -77,6 +77,21 @@ select j.id, j.target, j.status, w.gate from waits w join jobs j on j.id = w.job
 update jobs set waits_left = waits_left - 1
 where waits_left > 0 and id in (select job_id from waits where on_id = :on_id)
 
+-- name: successors_withheld
+update jobs set released = 0
+where released = 1 and status = 'pending' and attempt = 0 and id in (select job_id from waits where on_id = :on_id)
+
+-- name: successors_hold_drop
+delete from holds where job_id in (
+    select j.id from waits w join jobs j on j.id = w.job_id
+    where w.on_id = :on_id and j.released = 1 and j.status = 'pending' and j.attempt = 0
+)
+
+-- name: gates_closed
+select o.id from waits w join jobs o on o.id = w.on_id
+where w.job_id = :job_id and w.gate = 1 and o.status in ('failed', 'cancelled', 'deferred')
+limit 1
+
 -- name: successors_bound
 update jobs set waits_left = waits_left + 1
 where status = 'pending' and id in (select job_id from waits where on_id = :on_id)
@@ -86,6 +101,10 @@ select j.* from jobs j join jobs r on r.id = j.correlation_id
 where j.target = :target and j.status = 'pending' and j.released = 0 and j.waits_left = 0 and j.phase = 'execution'
   and r.paused = 0
   and not exists (select 1 from holds h where h.hold = j.hold)
+  and not exists (
+      select 1 from holds h
+      where h.target = j.target and (h.hold = j.target || '|' or j.hold = j.target || '|')
+  )
 order by j.correlation_id, j.place
 limit :limit
 
@@ -97,7 +116,14 @@ select coalesce((select slots from targets where target = :target), 1)
 insert into targets (target, slots) values (:target, :slots) on conflict (target) do update set slots = excluded.slots
 
 -- name: hold_take
-insert into holds (hold, target, job_id) values (:hold, :target, :job_id) on conflict do nothing
+insert into holds (hold, target, job_id)
+select j.hold, j.target, j.id
+from (select case when hold = '' then id else hold end as hold, target, id from jobs where id = :job_id) j
+where not exists (
+    select 1 from holds h
+    where h.target = j.target and (h.hold = j.target || '|' or j.hold = j.target || '|')
+)
+on conflict do nothing
 
 -- name: hold_drop
 delete from holds where job_id = :job_id
@@ -106,11 +132,11 @@ delete from holds where job_id = :job_id
 update jobs set released = :released where id = :id
 
 -- name: run_withhold
-update jobs set released = 0 where correlation_id = :correlation_id and status = 'pending' and released = 1
+update jobs set released = 0 where correlation_id = :correlation_id and status = 'pending' and released = 1 and attempt = 0
 
 -- name: run_withhold_holds
 delete from holds where job_id in (
-    select id from jobs where correlation_id = :correlation_id and status = 'pending'
+    select id from jobs where correlation_id = :correlation_id and status = 'pending' and attempt = 0
 )
 
 -- name: run_targets
@@ -181,6 +207,15 @@ delete from events where correlation_id = :correlation_id
 delete from documents where kind = 'plan' and key in (
     select plan_id from jobs where correlation_id = :correlation_id and plan_id <> ''
 ) and not exists (select 1 from jobs where plan_id = documents.key and correlation_id <> :correlation_id)
+
+-- name: prune_definition
+delete from documents where kind = 'definition' and key = :correlation_id
+
+-- name: prune_once
+delete from documents where kind = 'once' and key in (
+    select d.key from jobs j join documents d on d.kind = 'once' and d.key > j.id || ':' and d.key < j.id || ';'
+    where j.correlation_id = :correlation_id and j.type = 'database_discovery'
+)
 
 -- name: prune_jobs
 delete from jobs where correlation_id = :correlation_id

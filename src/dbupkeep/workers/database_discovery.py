@@ -10,7 +10,7 @@ from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json
 from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, Step, Target
 from dbupkeep.engine import Candidate, Engine, Scope
-from dbupkeep.errors import IllegalTransition, Interrupted, Kind, Refused, UpkeepError, UsageError
+from dbupkeep.errors import IllegalTransition, Interrupted, Kind, LedgerError, Refused, UpkeepError, UsageError
 from dbupkeep.events import JobCompleted
 from dbupkeep.jobs import Effective, Job, JobType
 from dbupkeep.ledger import Reader
@@ -142,6 +142,8 @@ class DatabaseDiscoveryWorker:
             tally.due += 1
         except IllegalTransition as error:
             raise Interrupted("discovery was stopped", why=error.message) from error
+        except LedgerError:  # no fault of the database
+            raise
         except UpkeepError as error:
             self._databases.submit_failed(single, definition, error, job.parent_id, once=once, before=before)
             tally.failed += 1
