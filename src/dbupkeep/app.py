@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, cast
 
 from dbupkeep import engines
 from dbupkeep.clock import Clock, SystemClock, new_id
-from dbupkeep.errors import UsageError
+from dbupkeep.codec import from_json, to_json
+from dbupkeep.errors import UnknownName, UsageError
 from dbupkeep.isolated import Isolation
 from dbupkeep.ledger import Ledger, Reader
 from dbupkeep.lifecycle import Lifecycle
-from dbupkeep.manager import JobManager
+from dbupkeep.manager import JobManager, Planned
 from dbupkeep.managers.database_maintenance import DatabaseMaintenanceManager
 from dbupkeep.managers.discovery import DatabaseDiscoveryManager
 from dbupkeep.managers.maintenance_run import MaintenanceRunManager
 from dbupkeep.orchestrator import ParentJobOrchestrator
+from dbupkeep.plans import Plan, RunPlan
 from dbupkeep.processor import JobProcessor
 from dbupkeep.queue import Queue
 from dbupkeep.registry import Registry
@@ -63,6 +65,7 @@ class App:
         """
         self.location = location or default_ledger()
         self.clock = clock or SystemClock()
+        self._lease = lease
         self.ledger, self.reader, self.queue = open_pair(self.location, self.clock, lease)
         self._isolation = Isolation(load_engine or engines.load)
         find = self._isolation.load if isolate else (load_engine or engines.load)
@@ -98,6 +101,37 @@ class App:
         for worker in (operation, discovery):
             workers.register(worker.type, worker)
         return workers
+
+    @property
+    def lease(self) -> float:
+        """Seconds after which the work of a process that went away is taken over."""
+        from dbupkeep.queues.embedded import lease_seconds
+
+        return lease_seconds() if self._lease is None else self._lease
+
+    def save(self, planned: Planned) -> str:
+        """Keep a plan to be applied later; returns its id."""
+        kind = "plan" if isinstance(planned, Plan) else "run_plan"
+        self.lifecycle.keep(kind, planned.id, to_json(planned))
+        return planned.id
+
+    def saved(self, plan_id: str) -> Planned:
+        """A plan that was kept. Raises `UnknownName`."""
+        document = self.reader.get("plan", plan_id)
+        if document is not None:
+            return from_json(Plan, document)
+        document = self.reader.get("run_plan", plan_id)
+        if document is not None:
+            return from_json(RunPlan, document)
+        raise UnknownName(f"there is no saved plan {plan_id}", hint="`dbupkeep plan --save` prints the id of a new one")
+
+    def apply(self, planned: Planned) -> str:
+        """Submit exactly this plan. Raises `Refused` of kind `drift` when a target no longer fits it."""
+        if isinstance(planned, Plan):
+            self.databases.check(planned)
+        else:
+            self.runs.check(planned)
+        return self.runs.submit(planned)
 
     def drain(self, *, slots: int = 1, stop: threading.Event | None = None) -> None:
         """Execute what is in the queue until nothing is left that could run."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
+
 from dbupkeep.logs import printable
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+_WEEK = 7 * 86400
 
 
 def size(count: float | None) -> str:
@@ -36,6 +40,41 @@ def duration(seconds: float | None) -> str:
 def share(fraction: float | None) -> str:
     """A fraction as a percentage: `58 %`; a dash for None."""
     return "–" if fraction is None else f"{fraction * 100:.0f} %"
+
+
+def gain(before: float | None, after: float | None) -> str:
+    """What a size became: `115.2 MiB → 37.1 MiB`, or the one size where it stayed; empty when nothing is known."""
+    if before is None or after is None:
+        return ""
+    return size(before) if before == after else f"{size(before)} → {size(after)}"
+
+
+def moment(at: datetime | None) -> str:
+    """A moment in the time zone of the reader, to the second; a dash for None."""
+    return "–" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(at: datetime | None, now: datetime) -> str:
+    """How long ago: `3 min ago`, and the day after a week; a dash for None."""
+    if at is None:
+        return "–"
+    seconds = (now - at).total_seconds()
+    if seconds > _WEEK:
+        return at.astimezone().strftime("%Y-%m-%d")
+    for length, unit in _UNITS:
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "just now"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: `1 operation`, `3 operations`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Parts that are there, side by side."""
+    return " · ".join(part for part in parts if part)
 
 
 def name(text: str, *, width: int | None = None) -> str:

@@ -1,0 +1,260 @@
+"""Jobs as text: the list of runs, and one run as a tree with what each operation achieved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from dbupkeep.jobs import Job, JobStatus, JobType, Outcome, Phase
+from dbupkeep.views import words
+from dbupkeep.views.terminal import Cell, Table, Terminal, wrap
+from dbupkeep.views.watching import gain_of
+
+ChildrenOf = Callable[[str], Sequence[Job]]
+
+MARKS: Mapping[JobStatus, tuple[str, str]] = {
+    JobStatus.PENDING: ("·", "dim"),
+    JobStatus.RUNNING: ("▸", "cyan"),
+    JobStatus.COMPLETED: ("✓", "green"),
+    JobStatus.FAILED: ("✗", "red"),
+    JobStatus.CANCELLED: ("×", "yellow"),
+    JobStatus.SKIPPED: ("–", "dim"),
+    JobStatus.DEFERRED: ("‖", "yellow"),
+}
+
+SHORT = 13
+"""Characters of a run's id that are shown: its time of birth, to the millisecond."""
+
+_IDLE = (JobStatus.SKIPPED,)
+
+
+def short(job: Job) -> str:
+    """As much of a run's id as is needed to name it; all of another job's."""
+    return job.id[:SHORT] if job.is_root else job.id
+
+
+def jobs_table(jobs: Sequence[Job], children_of: ChildrenOf, now: datetime) -> Table:
+    """Runs, one a line."""
+    rows = []
+    for job in jobs:
+        mark, style = MARKS[job.status]
+        gain = _gain(job, children_of)
+        rows.append(
+            [
+                Cell(mark, style),
+                Cell(short(job), "dim"),
+                Cell(_state(job), style),
+                Cell(words.name(job.name)),
+                Cell(_counts(job), "dim"),
+                Cell(words.size(gain) if gain > 0 else ""),
+                Cell(_took(job)),
+                Cell(words.ago(job.started_at or job.created_at, now), "dim"),
+            ]
+        )
+    return Table(
+        head=("", "ID", "STATUS", "NAME", "JOBS", "GIVEN BACK", "TOOK", "STARTED"), rows=rows, right=frozenset({5, 6}),
+        flexible=(3, 4),
+    )  # fmt: skip
+
+
+def report(root: Job, children_of: ChildrenOf, terminal: Terminal, *, ids: bool = False) -> Iterator[str]:
+    """A job with all below it, and a verdict of one line at the end."""
+    if root.phase is Phase.EXECUTION:
+        yield from _single(root, terminal)
+        return
+    yield from _head(root, terminal)
+    yield ""
+    yield from _below(root, children_of, terminal, ids=ids)
+    yield ""
+    yield from _verdict(root, children_of, terminal)
+
+
+def _head(root: Job, terminal: Terminal) -> Iterator[str]:
+    parts = [words.name(root.name), _state(root), "paused" if root.paused and not root.status.ended else ""]
+    for line in wrap(words.listed(parts), terminal.width):
+        yield terminal.paint(line, "bold")
+    aside = [f"id {root.id}", words.moment(root.started_at or root.created_at), _took(root)]
+    for line in wrap(words.listed(aside), terminal.width):
+        yield terminal.paint(line, "dim")
+
+
+def _below(parent: Job, children_of: ChildrenOf, terminal: Terminal, *, ids: bool, depth: int = 0) -> Iterator[str]:
+    children = list(children_of(parent.id))
+    found = [job for job in children if job.type == JobType.DATABASE_DISCOVERY and _quiet(job)]
+    rest = [job for job in children if job not in found]
+    operations = [job for job in rest if job.phase is Phase.EXECUTION]
+    if operations:
+        yield from _operations(operations, terminal, ids=ids, depth=depth)
+    for job in rest:
+        if job.phase is Phase.ORCHESTRATION:
+            yield _parent_line(job, children_of, terminal, depth=depth)
+            yield from _below(job, children_of, terminal, ids=ids, depth=depth + 1)
+    for job in found:
+        reason = str((job.result or {}).get("reason", ""))
+        if int(((job.result or {}).get("values") or {}).get("found", 1)) > 1:
+            yield from (
+                terminal.paint(line, "dim")
+                for line in wrap(words.name(f"{job.name}: {reason}"), terminal.width, indent=2)
+            )
+        for problem in (job.result or {}).get("messages", []):
+            yield from wrap(f"{terminal.paint('✗', 'red')} {words.name(str(problem))}", terminal.width, indent=2)
+
+
+def _quiet(discovery: Job) -> bool:
+    return discovery.status is JobStatus.COMPLETED
+
+
+def _parent_line(job: Job, children_of: ChildrenOf, terminal: Terminal, *, depth: int) -> str:
+    mark, style = MARKS[job.status]
+    gain = _gain(job, children_of)
+    back = f"{words.size(gain)} given back" if gain > 0 else ""
+    text = words.listed([_state(job) if job.outcome != Outcome.DONE else "", back, _took(job)])
+    return f"{'  ' * (depth + 1)}{terminal.paint(mark, style)} {terminal.paint(words.name(job.name), 'bold')}  {text}"
+
+
+def _operations(jobs: Sequence[Job], terminal: Terminal, *, ids: bool, depth: int) -> Iterator[str]:
+    indent = 2 * (depth + 1)
+    rows = [_operation_row(job) for job in jobs]
+    if ids:
+        rows = [[*row, Cell(job.id, "dim")] for row, job in zip(rows, jobs, strict=True)]
+    lines = Table(rows=rows, right=frozenset({3, 4}), flexible=(1,), indent=indent).lines(terminal)
+    for job, line in zip(jobs, lines, strict=True):
+        yield line
+        yield from _aside(job, terminal, indent + 2)
+
+
+def _operation_row(job: Job) -> list[Cell]:
+    mark, style = MARKS[job.status]
+    result = job.result or {}
+    before, after = (result.get("before") or {}).get("bytes"), (result.get("after") or {}).get("bytes")
+    sizes = words.gain(before, after) if job.status is JobStatus.COMPLETED else ""
+    gain = gain_of(result)
+    part = f"−{words.share(gain / before)}" if before and gain > 0 else ""
+    effective = "" if result.get("effective") != "no" else "no effect"
+    name = _operation_name(job)
+    said = words.listed([_progress(job), effective, "" if job.status is JobStatus.COMPLETED else job.status.value])
+    return [Cell(mark, style), Cell(name, style if job.status in _IDLE else ""), Cell(sizes), Cell(part, "green"),
+            Cell(_took(job)), Cell(said, style if not effective else "yellow")]  # fmt: skip
+
+
+def _operation_name(job: Job) -> str:
+    if job.type != JobType.DATABASE_MAINTENANCE_OPERATION:
+        return words.name(job.name)
+    return " ".join(words.name(str(job.config[key])) for key in ("operation", "object") if job.config.get(key))
+
+
+def _progress(job: Job) -> str:
+    if job.status is not JobStatus.RUNNING:
+        return ""
+    fraction = (job.progress or {}).get("fraction")
+    return words.share(fraction) if fraction is not None else ""
+
+
+def _aside(job: Job, terminal: Terminal, indent: int) -> Iterator[str]:
+    """Why it ended so, and what to do about it."""
+    error, result = job.error or {}, job.result or {}
+    if error:
+        yield from _text(str(error.get("message", "")), terminal, indent, "red")
+        yield from _text(str(error.get("hint", "")), terminal, indent, "dim", "hint: ")
+    elif job.reason:
+        yield from _text(job.reason, terminal, indent, "dim")
+        yield from _text(str(result.get("hint", "")), terminal, indent, "dim", "hint: ")
+    elif result.get("reason"):
+        yield from _text(str(result["reason"]), terminal, indent, "dim")
+    if job.attempt > 1:
+        yield from _text(f"attempt {job.attempt}", terminal, indent, "dim")
+    stall = result.get("stall_seconds")
+    if stall and job.status is JobStatus.COMPLETED and job.config.get("operation") == "vacuum":
+        yield from _text(f"writers were kept out for {words.duration(stall)} at most", terminal, indent, "dim")
+
+
+def _text(text: str, terminal: Terminal, indent: int, style: str, before: str = "") -> Iterator[str]:
+    if text:
+        for line in wrap(before + words.name(text), terminal.width, indent=indent):
+            yield terminal.paint(line, style)
+
+
+def _single(job: Job, terminal: Terminal) -> Iterator[str]:
+    """One operation with all that is known of it."""
+    mark, style = MARKS[job.status]
+    yield f"{terminal.paint(mark, style)} {terminal.paint(words.name(job.name), 'bold')} · {_state(job)}"
+    rows = [
+        ("id", job.id), ("part of", job.parent_id), ("target", job.target), ("attempt", str(job.attempt) if job.attempt else ""),
+        ("started", words.moment(job.started_at) if job.started_at else ""), ("took", _took(job)),
+        *_facts(job.result), ("error", str((job.error or {}).get("message", ""))), ("kind", str((job.error or {}).get("kind", ""))),
+        ("where", str((job.error or {}).get("where", ""))), ("hint", str((job.error or {}).get("hint", ""))), ("reason", job.reason),
+    ]  # fmt: skip
+    for label, text in rows:
+        if text:
+            first, *rest = wrap(words.name(text), None if terminal.width is None else terminal.width - 12)
+            yield f"  {terminal.paint(f'{label:<9}', 'dim')} {first}"
+            yield from (" " * 12 + line for line in rest)
+
+
+def _facts(result: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    result = result or {}
+    before, after = result.get("before") or {}, result.get("after") or {}
+    sizes = words.gain(before.get("bytes"), after.get("bytes"))
+    stall = result.get("stall_seconds")
+    return [
+        ("size", sizes),
+        ("effective", str(result.get("effective", ""))),
+        ("found", str(result.get("reason", ""))),
+        ("stall", f"writers were kept out for {words.duration(stall)} at most" if stall else ""),
+        *(("note", str(notice.get("message", ""))) for notice in result.get("notices", [])),
+        *(("message", str(message)) for message in result.get("messages", [])),
+    ]
+
+
+def _verdict(root: Job, children_of: ChildrenOf, terminal: Terminal) -> Iterator[str]:
+    mark, style = MARKS[root.status]
+    for line in wrap(f"{mark} {verdict(root, children_of)}", terminal.width):
+        yield terminal.paint(line, style if style != "dim" else "", "bold")
+
+
+def verdict(root: Job, children_of: ChildrenOf) -> str:
+    """The run in one line: `3.3 GiB given back in 38 s · 40 done, 1 skipped`."""
+    gain = _gain(root, children_of)
+    took = _took(root)
+    if gain > 0:
+        first = f"{words.size(gain)} given back" + (f" in {took}" if took else "")
+    elif root.outcome == Outcome.NOTHING_TO_DO:
+        first = "nothing to do"
+    else:
+        first = _state(root) + (f" in {took}" if took and root.status.ended else "")
+    bad = {Outcome.FAILED: "failed", Outcome.PARTIAL: "partly failed", Outcome.CANCELLED: "cancelled", Outcome.DEFERRED: "partly deferred"}  # fmt: skip
+    said = bad.get(Outcome(root.outcome), "") if root.outcome in set(Outcome) and gain > 0 else ""
+    ineffective = f"{root.stats.ineffective} without effect" if root.stats.ineffective else ""
+    return words.listed([first, said, _counts(root), ineffective])
+
+
+def _gain(job: Job, children_of: ChildrenOf) -> int:
+    """Bytes given back by all operations below a parent."""
+    if job.phase is Phase.EXECUTION:
+        return gain_of(job.result) if job.status is JobStatus.COMPLETED else 0
+    return sum(_gain(child, children_of) for child in children_of(job.id))
+
+
+def _state(job: Job) -> str:
+    """The word for people: a parent's outcome, else the status."""
+    if job.cancel_requested and not job.status.ended:
+        return "cancelling"
+    if job.paused and not job.status.ended:
+        return "paused"
+    return job.outcome.replace("_", " ") if job.outcome else job.status.value
+
+
+def _counts(job: Job) -> str:
+    stats = job.stats
+    said = (
+        (stats.completed, "done"), (stats.failed, "failed"), (stats.running, "running"), (stats.pending, "waiting"),
+        (stats.deferred, "deferred"), (stats.cancelled, "cancelled"), (stats.skipped, "skipped"),
+    )  # fmt: skip
+    return ", ".join(f"{count:,} {word}" for count, word in said if count)
+
+
+def _took(job: Job) -> str:
+    if job.started_at is None or job.finished_at is None or job.status in _IDLE:
+        return ""
+    return words.duration((job.finished_at - job.started_at).total_seconds())

@@ -1,0 +1,60 @@
+"""The command `plan`."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from dbupkeep.documents import plan_document, run_plan_document
+from dbupkeep.errors import UsageError
+from dbupkeep.manager import Planned
+from dbupkeep.plans import Plan
+from dbupkeep.views.cli.console import Console, common
+from dbupkeep.views.cli.exits import Exit
+from dbupkeep.views.cli.plan_text import plan_lines, run_plan_lines
+from dbupkeep.views.cli.requests import Request, ask, due, planning_options
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@planning_options
+@click.option("--save", is_flag=True, help="Keep the plan, so that `run --plan ID` applies exactly it.")
+@click.option("--exit-code", is_flag=True, help="Exit with 5 when something is due.")
+@click.option("--all", "everything", is_flag=True, help="Show every database, not the first ones only.")
+@common
+def plan(
+    console: Console, targets: tuple[str, ...], *, save: bool, exit_code: bool, everything: bool, **choice: object
+) -> int:
+    """Show what would be done to each TARGET, why, and at what cost. Nothing is changed.
+
+    A TARGET is a path, a URL, a quoted pattern such as 'srv/*.db', a folder with --recursive or --pattern, or the name
+    of a target or job of the configuration.
+    """
+    request = ask(console, targets, choice)
+    if save and len(request.definition.steps) > 1:
+        raise UsageError("a job of several steps cannot be saved as one plan", hint="plan its targets one by one")
+    with console.app() as app:
+        planned = request.plan(app)
+        if save:
+            app.save(planned)
+    if console.as_json:
+        console.document(plan_document(planned) if isinstance(planned, Plan) else run_plan_document(planned))
+    else:
+        _print(console, request, planned, save=save, everything=everything)
+    return Exit.DUE if exit_code and due(planned) else Exit.DONE
+
+
+def _print(console: Console, request: Request, planned: Planned, *, save: bool, everything: bool) -> None:
+    out = console.out
+    lines = (
+        plan_lines(planned, out) if isinstance(planned, Plan) else run_plan_lines(planned, out, everything=everything)
+    )
+    for line in lines:
+        out.line(line)
+    if save:
+        out.line()
+        out.line(f"Saved. Apply exactly this:  {out.paint(f'dbupkeep run --plan {planned.id}', 'bold')}")
+    elif due(planned):
+        out.line()
+        out.line(f"Do it:  {out.paint('dbupkeep run ' + shlex.join(request.given), 'bold')}")

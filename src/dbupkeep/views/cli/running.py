@@ -1,0 +1,191 @@
+"""The command `run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from dbupkeep.clock import new_id
+from dbupkeep.documents import run_document
+from dbupkeep.errors import IllegalTransition, UsageError
+from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.ledger import JobQuery
+from dbupkeep.logs import LogFormat, set_up
+from dbupkeep.views import words
+from dbupkeep.views.cli.console import LEVELS, Console, common
+from dbupkeep.views.cli.exits import Exit, of_outcome
+from dbupkeep.views.cli.finding import find, newest_unfinished
+from dbupkeep.views.cli.job_text import report, short
+from dbupkeep.views.cli.requests import ask, in_lane, planning_options, user
+from dbupkeep.views.cli.serving import Ending, carry_out
+from dbupkeep.views.plain import EventView, NoView, PlainView, View
+from dbupkeep.views.watching import Watch
+
+if TYPE_CHECKING:
+    from dbupkeep.app import App
+
+NEWEST = "newest"
+
+
+@click.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET...|JOBNAME]")
+@planning_options
+@click.option("--plan", "plan_id", metavar="ID", help="Apply exactly this saved plan.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=NEWEST,
+    metavar="[ID]",
+    help="Go on with an interrupted run; the newest without an ID.",
+)
+@click.option(
+    "--jobs",
+    "slots",
+    type=click.IntRange(1, 256),
+    help="Operations at a time; default: twice the processors, at most 4.",
+)
+@click.option("--events", is_flag=True, help="Write what happens as it happens, one JSON document a line.")
+@click.option("--detach", is_flag=True, help="Submit only; a worker does it.")
+@click.option("--lane", metavar="NAME", help="With --detach: which workers.")
+@click.option(
+    "--lease", type=float, metavar="SECONDS", help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]"
+)
+@common
+def run(
+    console: Console, targets: tuple[str, ...], *, plan_id: str | None, resume: str | None, slots: int | None,
+    events: bool, detach: bool, lane: str | None, lease: float | None, **choice: object,
+) -> int:  # fmt: skip
+    """Maintain each TARGET: plan, run every operation as a job of its own with live progress, and report.
+
+    Ctrl-C stops after the operations that run now; twice cancels them. `--resume` goes on where a run was left.
+    """
+    if bool(targets) + bool(plan_id) + bool(resume) != 1:
+        raise UsageError("nothing to run was named", hint="give databases or a job's name, or --plan ID, or --resume")
+    with console.app(lease=lease) as app:
+        if resume:
+            root = resumed(console, app, resume)
+        elif plan_id:
+            root = _root(app, app.apply(in_lane(app.saved(plan_id), _lane(lane, detach=detach))))
+        else:
+            root = _root(app, _submit(console, app, targets, choice, lane, detach=detach))
+        if detach:
+            return submitted(console, app, root)
+        return execute(console, app, root, slots=slots or default_slots(), events=events)
+
+
+def default_slots() -> int:
+    """Operations at a time when nobody says."""
+    return min(4, 2 * (os.cpu_count() or 1))
+
+
+def execute(console: Console, app: App, root: Job, *, slots: int, events: bool = False) -> int:
+    """Carry a run out in this process, show it, report it, and say how it ended."""
+    watch = Watch(reader=app.reader, root_id=root.id)
+    with showing(console, app, watch, events=events) as view:
+        ending = carry_out(app, root, view, watch, slots=slots)
+    return reported(console, app, ending, events=events)
+
+
+@contextmanager
+def showing(console: Console, app: App, watch: Watch, *, events: bool) -> Iterator[View]:
+    """The view that fits: events, a live picture on a terminal, lines elsewhere, or nothing."""
+    view: View
+    if events:
+        view = EventView(console.say, console.event)
+    elif console.quiet or console.log_format is LogFormat.JSON:
+        view = NoView(console.say)
+    elif console.err.lively:
+        from dbupkeep.views.live import LiveView
+
+        view = live = LiveView(console.err, watch, app.clock)
+        set_up(console.log_format, level=LEVELS[max(-1, min(2, console.verbosity))], stream=live.stream())
+    else:
+        view = PlainView(write=console.err.line, watch=watch, clock=app.clock)
+    try:
+        yield view
+    finally:
+        view.close()
+        set_up(console.log_format, level=LEVELS[max(-1, min(2, console.verbosity))])
+
+
+def reported(console: Console, app: App, ending: Ending, *, events: bool = False) -> int:
+    """Print the report of a run, and return its code."""
+    root = ending.root
+    if console.as_json and not events:
+        console.document(run_document(root, app.reader.children))
+    elif not events:
+        for line in report(root, app.reader.children, console.out):
+            console.out.line(line)
+    if ending.interrupted and root.status.ended:
+        return Exit.INTERRUPTED
+    if ending.paused:
+        left = root.stats.unended
+        console.say(
+            f"Paused with {words.counted(left, 'job')} to go. Go on:  dbupkeep run --resume {short(root)}", "yellow"
+        )
+        return Exit.PARTIAL
+    return of_outcome(root.outcome, failed_kinds(app, root))
+
+
+def failed_kinds(app: App, root: Job) -> list[str]:
+    """The kinds of error of the operations that failed; the first few hundred tell enough."""
+    failed = app.reader.jobs(JobQuery(statuses=(JobStatus.FAILED,), correlation_id=root.correlation_id), limit=500).jobs
+    return [str(job.error["kind"]) for job in failed if job.error and "kind" in job.error]
+
+
+def submitted(console: Console, app: App, root: Job) -> int:
+    """Say what was submitted, and how to follow it."""
+    if console.as_json:
+        console.document(run_document(root, app.reader.children))
+    else:
+        console.out.line(root.id)
+        console.say(f"Submitted {words.name(root.name)}. Follow it:  dbupkeep watch {short(root)}")
+    return Exit.DONE
+
+
+def resumed(console: Console, app: App, text: str) -> Job:
+    """Let a run go on that was paused, or whose process went away."""
+    root = newest_unfinished(app.reader) if text == NEWEST else find(app.reader, text)
+    root = _root(app, root.correlation_id)
+    if root.status.ended:
+        raise IllegalTransition(
+            f"the run {short(root)} has ended: {root.outcome.replace('_', ' ')}",
+            hint=f"`dbupkeep retry {short(root)} --run` tries again what failed, was cancelled or deferred",
+        )
+    app.lifecycle.resume(root.id, by=user())
+    held = JobQuery(statuses=(JobStatus.RUNNING,), correlation_id=root.correlation_id)
+    running = [job for job in app.reader.jobs(held, limit=500).jobs if job.attempt]
+    console.say(f"Resuming {words.name(root.name)} ({short(root)}).")
+    if running:
+        console.say(
+            f"{words.counted(len(running), 'operation')} may still be at work in another process. If that is gone, they"
+            f" are taken over within {words.duration(app.lease)}."
+        )
+    return _root(app, root.id)
+
+
+def _submit(
+    console: Console, app: App, targets: tuple[str, ...], choice: dict[str, object], lane: str | None, *, detach: bool
+) -> str:
+    from dataclasses import replace
+
+    request = ask(console, targets, choice)
+    own = lane or (request.definition.lane if detach else _lane(None, detach=False))
+    definition = replace(request.definition, lane=own)
+    return replace(request, definition=definition).submit(app)
+
+
+def _lane(named: str | None, *, detach: bool) -> str:
+    """A lane of its own for a run that this process carries out, so that it takes no other work."""
+    return named or ("default" if detach else f"run/{new_id()[-12:]}")
+
+
+def _root(app: App, job_id: str) -> Job:
+    job = app.reader.job(job_id)
+    if job is None:
+        raise UsageError(f"the run {job_id} is gone", hint="it was pruned meanwhile")
+    return job
