@@ -10,7 +10,10 @@ from dbupkeep.engine import Candidate, Finding, Purpose, Scope, Session
 from dbupkeep.engines.sqlite import analyze, check, optimize, reindex, vacuum
 from dbupkeep.engines.sqlite import assess as _assess
 from dbupkeep.engines.sqlite import discover as _discover
+from dbupkeep.engines.sqlite import doctor as _doctor
 from dbupkeep.engines.sqlite import drift as _drift
+from dbupkeep.engines.sqlite import why as _why
+from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.engines.sqlite.inquiry import DEFAULTS
 from dbupkeep.engines.sqlite.paths import target_of
 from dbupkeep.engines.sqlite.session import SqliteSession
@@ -58,10 +61,14 @@ def drift(item: PlanItem, facts: DatabaseFacts) -> str:
 
 
 def why(session: Session, object: str) -> Sequence[Finding]:
-    """Say what keeps maintenance from helping."""
-    raise NotImplementedError
+    """Say what keeps maintenance from helping, for the database or, where one is named, a table or index of it."""
+    return _why.why(_handle(session), object)
 
 
 def doctor(session: Session) -> Sequence[Finding]:
     """Check the library and the surroundings of the file."""
-    raise NotImplementedError
+    return _doctor.doctor(_handle(session))
+
+
+def _handle(session: Session) -> Handle:
+    return cast("SqliteSession", session).handle

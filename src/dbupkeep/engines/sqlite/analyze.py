@@ -9,11 +9,12 @@ from time import perf_counter
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import words
+from dbupkeep.engines.sqlite.faults import told
 from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.engines.sqlite.inquiry import Draft, Inquiry, decide
-from dbupkeep.engines.sqlite.schema import entries, quoted
+from dbupkeep.engines.sqlite.schema import entries
 from dbupkeep.engines.sqlite.sizes import Sizes, measure
-from dbupkeep.engines.sqlite.statistics import analyzed, stale
+from dbupkeep.engines.sqlite.statistics import analyzed, quoted, staleness
 from dbupkeep.facts import Notice
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
@@ -33,7 +34,7 @@ def propose(q: Inquiry) -> list[Proposal]:
     """Decide by what SQLite's own rule calls stale. Pure."""
     tables = q.names("stale_tables")
     if not tables and not q.policy.force:
-        return [q.skip(_idle(q))]
+        return [q.skip(idle(q))]
     limit, notices = _limit(q)
     live = q.count("live_bytes")
     return [
@@ -76,7 +77,9 @@ def run(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
 def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     """Look for the rows in sqlite_stat1."""
     tables = _tables(handle, item)
-    known, left = analyzed(handle) & set(tables), set(stale(handle)) & set(tables)
+    with told(handle.path, stage="reading statistics"):
+        known = analyzed(handle.connection) & set(tables)
+        left = set(staleness(handle.connection).tables) & set(tables)
     good = not left
     reason = f"{len(known):,} of {len(tables):,} tables have statistics"
     if left:
@@ -147,10 +150,11 @@ def need(q: Inquiry) -> str:
 
 
 def _forced(q: Inquiry) -> str:
-    return f"asked for by force: {need(q) if q.names('stale_tables') else _idle(q)}"
+    return f"asked for by force: {need(q) if q.names('stale_tables') else idle(q)}"
 
 
-def _idle(q: Inquiry) -> str:
+def idle(q: Inquiry) -> str:
+    """Why nothing is due."""
     if not q.count("indexes"):
         return f"none of the {q.count('tables'):,} tables has an index, so there is nothing to keep statistics on"
     return f"the statistics of all {q.count('tables'):,} tables are there, and none changed tenfold in size since"

@@ -6,14 +6,16 @@ import json
 import re
 from collections.abc import Sequence
 
+import apsw
+
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import words
 from dbupkeep.engines.sqlite.handle import HANDLER_OPS, Handle
 from dbupkeep.engines.sqlite.inquiry import Draft, Inquiry, decide
 from dbupkeep.engines.sqlite.progress import followed
-from dbupkeep.engines.sqlite.rows import row_counts
 from dbupkeep.engines.sqlite.schema import entries
 from dbupkeep.engines.sqlite.sizes import Sizes, measure
+from dbupkeep.engines.sqlite.statistics import row_counts
 from dbupkeep.errors import Damaged, UsageError
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
@@ -135,6 +137,10 @@ def _progress(callbacks: int, total: float) -> Progress:
 
 def _steps(handle: Handle, method: str) -> float:
     found = entries(handle)
-    rows = row_counts(handle, found)
+    tables = [e.name for e in found if e.kind == "table" and not e.virtual]
+    try:
+        rows = row_counts(handle.connection, tables)
+    except apsw.Error:
+        return 0.0  # its damage is what the check is about to find
     indexes = [rows.get(e.table, 0) for e in found if e.kind == "index"] if method == "integrity_check" else []
     return _STEPS_A_ROW * sum(rows.values()) + _STEPS_AN_ENTRY * sum(indexes)

@@ -167,9 +167,9 @@ class Handle:
     @contextmanager
     def one_item(self) -> Iterator[None]:
         """Frame one item: a stop that was asked for before counts, and is used up at the end."""
-        self.check_stop()
-        self.watch()
         try:
+            self.check_stop()
+            self.watch()
             yield
         except (
             Busy,

@@ -104,7 +104,7 @@ def _lock_holders(place: Place) -> Mapping[int, Doing]:
         if inode in inodes:
             pid = int(fields[4])
             doing = _doing(first=int(fields[6]), wal=inodes[inode], exclusive=fields[3] == "WRITE")
-            if _has_open(pid, place, sure=doing is None):
+            if _has_open(pid, place):
                 held[pid] = max(held.get(pid, Doing.IDLE), doing or Doing.IDLE)
     return held
 
@@ -120,10 +120,10 @@ def _doing(*, first: int, wal: bool, exclusive: bool) -> Doing | None:
     return None if first not in _SHARED else Doing.READING
 
 
-def _has_open(pid: int, place: Place, *, sure: bool) -> bool:
+def _has_open(pid: int, place: Place) -> bool:
     """Inode numbers repeat between file systems, so the holder is asked where that is allowed."""
     try:
-        return any(_is(descriptor, place) for descriptor in os.scandir(PROC / str(pid) / "fd"))
+        return _opened_by(str(PROC / str(pid)), place)
     except OSError:
         return True
 
@@ -132,7 +132,7 @@ def _descriptor_holders(place: Place) -> tuple[set[int], bool]:
     pids, complete = set(), True
     for entry in _processes():
         try:
-            if any(_is(descriptor, place) for descriptor in os.scandir(f"{entry}/fd")):
+            if _opened_by(entry, place):
                 pids.add(int(Path(entry).name))
         except PermissionError:
             complete = False
@@ -143,9 +143,15 @@ def _descriptor_holders(place: Place) -> tuple[set[int], bool]:
 
 def _processes() -> Sequence[str]:
     try:
-        return [entry.path for entry in os.scandir(PROC) if entry.name.isdigit()]
+        with os.scandir(PROC) as entries:
+            return [entry.path for entry in entries if entry.name.isdigit()]
     except OSError:
         return []
+
+
+def _opened_by(process: str, place: Place) -> bool:
+    with os.scandir(f"{process}/fd") as descriptors:
+        return any(_is(descriptor, place) for descriptor in descriptors)
 
 
 def _is(descriptor: os.DirEntry[str], place: Place) -> bool:

@@ -6,32 +6,33 @@ from time import perf_counter
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import analyze, words
+from dbupkeep.engines.sqlite.faults import told
 from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.engines.sqlite.inquiry import Draft, Inquiry, decide
 from dbupkeep.engines.sqlite.progress import counted, followed
 from dbupkeep.engines.sqlite.sizes import Sizes, measure
-from dbupkeep.engines.sqlite.statistics import statements
+from dbupkeep.engines.sqlite.statistics import DRY_RUN, staleness
 from dbupkeep.facts import Notice
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem, Proposal
 
-SUMMARY = "PRAGMA optimize over all tables, limited to 2,000 rows of each index; its dry run says what it would do"
+SUMMARY = "PRAGMA optimize over all tables, limited to 2,000 rows of each index; what it analysed is kept"
 
 _PART = 10
 
 
 def propose(q: Inquiry) -> list[Proposal]:
-    """Decide by its own dry run. Pure."""
+    """Decide by its own rule. Pure."""
     tables = q.names("stale_tables")
     if not tables and not q.policy.force:
-        return [q.skip("PRAGMA optimize would do nothing: its dry run lists no table")]
+        return [q.skip(f"PRAGMA optimize has nothing to do: {analyze.idle(q)}")]
     lost = Notice(
         code="stat4_lost",
         message=f"the limit removes the sqlite_stat4 samples of these tables ({q.count('samples'):,} in the database)",
         hint="ask for analyze instead: it keeps them",
     )
-    listed = f"it would analyse {words.listed(tables)}" if tables else "its dry run lists no table"
+    listed = f"it would analyse {words.listed(tables)}" if tables else analyze.idle(q)
     return [
         decide(
             q,
@@ -53,7 +54,7 @@ def propose(q: Inquiry) -> list[Proposal]:
 def run(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
     """Have SQLite do it; what its dry run said is kept as its own words."""
     before = measure(handle)
-    wanted = statements(handle)
+    wanted = [str(row[0]) for row in handle.patiently(lambda: handle.rows(DRY_RUN, stage="asking what to do"), item)]
     report.stage("optimising", "; ".join(wanted[:20]))
     sql = f"PRAGMA optimize({int(item.options.get('mask') or 0x10012)})"
     started = perf_counter()
@@ -69,12 +70,14 @@ def run(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
 
 
 def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
-    """Ask again: what it did must be off the list."""
-    left = [text for text in statements(handle) if text in work.messages]
+    """No table may need statistics any more."""
+    with told(handle.path, stage="reading statistics"):
+        left = staleness(handle.connection).tables
     before = Sizes.of(work.before)
     return Evidence(
         effective=Effective.NO if left else Effective.YES,
-        reason=f"{len(work.messages) - len(left):,} of {len(work.messages):,} listed statements are done",
+        reason=f"{len(work.messages):,} tables analysed"
+        + (f"; {words.listed(left)} still lacks statistics" if left else ", and none lacks statistics now"),
         before=before.values(),
         after=measure(handle).values(),
         values=dict(work.values),

@@ -11,13 +11,14 @@ from time import perf_counter
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import backup, space, words
 from dbupkeep.engines.sqlite.check import damaged, known_damage
+from dbupkeep.engines.sqlite.faults import told
 from dbupkeep.engines.sqlite.handle import HANDLER_OPS, Handle
 from dbupkeep.engines.sqlite.in_place import checkpoint
 from dbupkeep.engines.sqlite.inquiry import Draft, Inquiry, decide
 from dbupkeep.engines.sqlite.progress import followed
-from dbupkeep.engines.sqlite.rows import row_counts
-from dbupkeep.engines.sqlite.schema import Entry, entries, quoted
+from dbupkeep.engines.sqlite.schema import Entry, entries
 from dbupkeep.engines.sqlite.sizes import Sizes, measure
+from dbupkeep.engines.sqlite.statistics import quoted, row_counts
 from dbupkeep.errors import Kind, Refused
 from dbupkeep.jobs import Effective
 from dbupkeep.plans import PlanItem, Proposal
@@ -133,8 +134,8 @@ def _wanted(handle: Handle, item: PlanItem) -> list[Entry]:
 
 
 def _weights(handle: Handle, wanted: Sequence[Entry]) -> dict[str, int]:
-    tables = {index.table for index in wanted}
-    rows = row_counts(handle, [entry for entry in entries(handle) if entry.name in tables])
+    with told(handle.path, stage="estimating rows"):
+        rows = row_counts(handle.connection, {index.table for index in wanted})
     return {index.name: max(1, rows.get(index.table, 0)) for index in wanted}
 
 
@@ -149,7 +150,7 @@ def _folder(handle: Handle, item: PlanItem, wanted: Sequence[Entry], before: Siz
         return space.choose(handle.path, temp=before.live_bytes, journal=before.live_bytes, factor=factor)
     except Refused:
         with_sizes: dict[str, int] = dict(
-            handle.rows("SELECT name, sum(pgsize) FROM dbstat WHERE aggregate GROUP BY name")
+            handle.rows("SELECT name, sum(pgsize) FROM dbstat WHERE aggregate = 1 GROUP BY name")
         )
         biggest = max((int(with_sizes.get(index.name) or 0) for index in wanted), default=0)
         return space.choose(handle.path, temp=biggest, journal=biggest, factor=factor)

@@ -28,7 +28,7 @@ from dbupkeep.engines.sqlite import header as headers
 from dbupkeep.engines.sqlite.handle import View, connect
 from dbupkeep.engines.sqlite.header import Header
 from dbupkeep.engines.sqlite.paths import SIDE_FILES
-from dbupkeep.engines.sqlite.statistics import DRY_RUN
+from dbupkeep.engines.sqlite.statistics import staleness
 from dbupkeep.errors import Refused
 
 Line = tuple[str, bool, str]
@@ -160,11 +160,12 @@ def _look(request: Request, path: str, header: Header, *, pages_too: bool = Fals
     try:
         connection = connect(Path(path), view)
         try:
+            connection.execute("BEGIN")  # one lock for all that is read
             if pages_too:
                 pages, free = connection.pragma("page_count"), connection.pragma("freelist_count")
                 if _bloated(request, int(pages), int(free)):
                     return True
-            return request.statistics and bool(connection.execute(DRY_RUN).fetchall())
+            return request.statistics and bool(staleness(connection).tables)
         finally:
             connection.close()
     except apsw.Error:

@@ -44,6 +44,11 @@ class Entry:
     table: str
     sql: str
 
+    @property
+    def virtual(self) -> bool:
+        """Whether a module keeps the table, and not SQLite's own pages."""
+        return self.sql[:20].upper().startswith("CREATE VIRTUAL")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lacking:
@@ -67,13 +72,6 @@ class Lacking:
 def entries(handle: Handle) -> tuple[Entry, ...]:
     """All tables, indexes, views and triggers."""
     return tuple(Entry(kind=row[0], name=row[1], table=row[2], sql=row[3]) for row in handle.rows(_OBJECTS))
-
-
-def quoted(name: str) -> str:
-    """An identifier as SQL. Raises `ValueError` for a NUL, which ends a statement."""
-    if "\0" in name:
-        raise ValueError(name)
-    return '"' + name.replace('"', '""') + '"'
 
 
 def lacking(handle: Handle) -> Lacking:

@@ -11,7 +11,7 @@ import apsw
 from dbupkeep.engine import Scope
 from dbupkeep.engines.sqlite import schema as schemas
 from dbupkeep.engines.sqlite import statistics
-from dbupkeep.engines.sqlite.faults import is_hot_journal
+from dbupkeep.engines.sqlite.faults import is_hot_journal, told
 from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import Doing, Openers, openers_of
 from dbupkeep.engines.sqlite.paths import examine
@@ -96,36 +96,34 @@ def _facts(handle: Handle, seen: _Seen, scope: Scope, target: str) -> DatabaseFa
 
 def _read(handle: Handle, scope: Scope, *, hot: bool) -> _Seen:
     seen = _Seen()
-    _read_size(handle, seen, hot=hot)
-    entries = schemas.entries(handle)
-    _read_needs(handle, seen, scope, entries)
+    handle.rows("BEGIN")  # one transaction: the numbers belong together, and the lock is taken once
+    try:
+        _read_size(handle, seen, hot=hot)
+        _read_needs(handle, seen, scope, schemas.entries(handle))
+        _read_dangers(seen, schemas.lacking(handle))
+    finally:
+        handle.rows("ROLLBACK")
     _read_room(handle, seen)
     thorough = not scope.fleet or handle.place.bytes >= THOROUGH_BYTES
     _read_openers(seen, openers_of(handle.place, handle.connection, thorough=thorough))
-    _read_dangers(seen, schemas.lacking(handle))
     return seen
 
 
 def _read_size(handle: Handle, seen: _Seen, *, hot: bool) -> None:
-    """One transaction for all numbers, so that they belong together."""
-    handle.rows("BEGIN")
-    try:
-        pages, free, size = (int(handle.pragma(name) or 0) for name in ("page_count", "freelist_count", "page_size"))
-        seen.values.update(
-            pages=pages,
-            free_pages=free,
-            page_size=size,
-            free_bytes=free * size,
-            free_share=round(free / pages, 4) if pages else 0.0,
-            live_bytes=(pages - free) * size,
-            auto_vacuum=int(handle.pragma("auto_vacuum") or 0),
-            journal_mode="wal" if handle.header.wal else "delete",
-            encoding=str(handle.pragma("encoding")),
-            schema_version=int(handle.pragma("schema_version") or 0),
-            application_id=int(handle.pragma("application_id") or 0),
-        )
-    finally:
-        handle.rows("ROLLBACK")
+    pages, free, size = (int(handle.pragma(name) or 0) for name in ("page_count", "freelist_count", "page_size"))
+    seen.values.update(
+        pages=pages,
+        free_pages=free,
+        page_size=size,
+        free_bytes=free * size,
+        free_share=round(free / pages, 4) if pages else 0.0,
+        live_bytes=(pages - free) * size,
+        auto_vacuum=int(handle.pragma("auto_vacuum") or 0),
+        journal_mode="wal" if handle.header.wal else "delete",
+        encoding=str(handle.pragma("encoding")),
+        schema_version=int(handle.pragma("schema_version") or 0),
+        application_id=int(handle.pragma("application_id") or 0),
+    )
     seen.values.update(
         file_bytes=handle.place.bytes,
         wal_bytes=handle.place.size_beside("-wal") or 0,
@@ -156,21 +154,21 @@ def _read_needs(handle: Handle, seen: _Seen, scope: Scope, entries: Sequence[Ent
         dependents = schemas.rowid_dependents(entries, rowid_tables)
         seen.values.update(rowid_tables=json.dumps(rowid_tables), rowid_dependents=json.dumps(dependents))
     if wanted & {Operation.ANALYZE, Operation.OPTIMIZE}:
-        _read_statistics(handle, seen, tables, analyzable=bool(indexes))
+        _read_statistics(handle, seen, analyzable=bool(indexes))
     if Operation.REINDEX in wanted:
         seen.objects += [ObjectFacts(name=entry.name, kind="index", table=entry.table) for entry in indexes]
 
 
-def _read_statistics(handle: Handle, seen: _Seen, tables: Sequence[Entry], *, analyzable: bool) -> None:
-    """Which tables SQLite itself holds to need ANALYZE."""
-    stale = statistics.stale(handle, [entry.name for entry in tables]) if analyzable else []
-    known = statistics.analyzed(handle)
-    missing = [name for name in stale if name not in known]
+def _read_statistics(handle: Handle, seen: _Seen, *, analyzable: bool) -> None:
+    """Which tables need ANALYZE, and what it would cost: sqlite_stat4 samples are lost to a limited one."""
+    with told(handle.path, stage="reading statistics", connection=handle.connection):
+        found = statistics.staleness(handle.connection) if analyzable else statistics.Staleness(missing=(), outgrown=())
+        samples = statistics.samples(handle.connection)
     seen.values.update(
-        stale_tables=json.dumps(stale),
-        unanalyzed=len(missing),
-        outgrown=len(stale) - len(missing),
-        samples=statistics.samples(handle),
+        stale_tables=json.dumps(found.tables),
+        unanalyzed=len(found.missing),
+        outgrown=len(found.outgrown),
+        samples=samples,
     )
 
 

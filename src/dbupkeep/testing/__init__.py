@@ -1,0 +1,1 @@
+"""Public conformance suites: what holds for every adapter of a port."""
