@@ -92,7 +92,7 @@ class Lifecycle:
 
         def work(step: _Step) -> Job | None:
             job = step.tx.job(delivery.job_id)
-            if job is None or job.status.ended:
+            if job is None or job.status.ended or job.phase is Phase.ORCHESTRATION:
                 return None
             if job.status is JobStatus.RUNNING:
                 if job.attempt == delivery.attempt:
