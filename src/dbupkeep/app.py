@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dbupkeep import engines
 from dbupkeep.clock import Clock, SystemClock, new_id
-from dbupkeep.codec import from_json, to_json
+from dbupkeep.codec import from_json, rfc3339, to_json
 from dbupkeep.errors import UnknownName, UsageError
 from dbupkeep.isolated import Isolation
 from dbupkeep.ledger import Ledger, Reader
@@ -30,6 +31,9 @@ from dbupkeep.workers.database_maintenance_operation import DatabaseMaintenanceO
 
 if TYPE_CHECKING:
     from dbupkeep.engine import Engine
+
+
+EVERY_DAY = timedelta(days=1)
 
 
 def default_ledger() -> str:
@@ -101,6 +105,20 @@ class App:
         for worker in (operation, discovery):
             workers.register(worker.type, worker)
         return workers
+
+    def prune(self, older_than: timedelta) -> int:
+        """Forget runs that ended longer ago than that, and worker processes that are gone; returns jobs removed."""
+        self.queue.prune()
+        return self.ledger.prune(self.clock.now() - older_than)
+
+    def tidy(self, keep: timedelta) -> int:
+        """Prune, at most once a day whoever asks; with `keep` 0 never. Returns jobs removed."""
+        done = self.reader.get("chore", "prune") or {}
+        now = self.clock.now()
+        if not keep or ("at" in done and now - datetime.fromisoformat(done["at"]) < EVERY_DAY):
+            return 0
+        self.lifecycle.keep("chore", "prune", {"at": rfc3339(now)})
+        return self.prune(keep)
 
     @property
     def lease(self) -> float:

@@ -348,7 +348,7 @@ assert not {"pydantic", "tomllib", "platformdirs"} & set(sys.modules)
 def test_json_schema() -> None:
     schema = json_schema()
     assert json.loads(json.dumps(schema)) == schema
-    assert set(schema["properties"]) == {"version", "timezone", "targets", "windows", "policies", "jobs"}
+    assert set(schema["properties"]) == {"version", "timezone", "retention", "targets", "windows", "policies", "jobs"}
     assert set(Operation) <= set(schema["$defs"]["PolicyTable"]["properties"])
     operations = schema["$defs"]["StepTable"]["properties"]["operations"]["anyOf"][0]["items"]
     assert operations["enum"] == list(Operation)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dbupkeep.config.names import Known, near_miss, overrides
+from dbupkeep.config.names import RETENTION, Known, near_miss, overrides
 from dbupkeep.definitions import JobDefinition, Policy, Target, Window
 from dbupkeep.errors import UnknownName, UsageError
 from dbupkeep.logs import printable
 
-__all__ = ["FILE_NAME", "SYSTEM_FOLDER", "Config", "Known", "Value", "find", "json_schema", "load"]
+__all__ = ["FILE_NAME", "RETENTION", "SYSTEM_FOLDER", "Config", "Known", "Value", "find", "json_schema", "load"]
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class Config:
     """What a configuration defines, by name."""
 
     file: str = ""  # empty: none was found
+    retention: timedelta = RETENTION  # of runs that ended; 0: for ever
     targets: Mapping[str, Target] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=lambda: {"default": Policy()})
@@ -102,6 +104,7 @@ def load(path: Path | None, *, environ: Mapping[str, str] | None = None, known: 
     policies = build.policies(table)
     return Config(
         file=document.file,
+        retention=table.retention,
         targets=targets,
         windows=windows,
         policies=policies,

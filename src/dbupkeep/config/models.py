@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from dbupkeep.config import units
-from dbupkeep.config.names import LONGEST_NAME
+from dbupkeep.config.names import LONGEST_NAME, RETENTION
 from dbupkeep.definitions import DATABASE_MAINTENANCE, OnError, Policy, Setting
 from dbupkeep.operations import Operation
 
@@ -243,6 +243,9 @@ class ConfigFile(_Table):
 
     version: Literal[1]
     timezone: Zone = Field(default="UTC", description="For jobs that name none.")
+    retention: Duration = Field(
+        default=RETENTION, description="How long runs that ended are kept; 0 keeps them for ever."
+    )
     targets: dict[Name, TargetTable] = {}
     windows: dict[Name, WindowTable] = {}
     policies: dict[Name, PolicyTable] = {}  # type: ignore[valid-type] # made above, at run time

@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from dbupkeep.definitions import DATABASE_MAINTENANCE
 from dbupkeep.operations import Operation
 
 LONGEST_NAME = 64  # characters
+
+RETENTION = timedelta(days=90)
+"""How long runs that ended are kept when nobody says."""
 
 PREFIX = "DBUPKEEP_"
 SEPARATOR = "__"

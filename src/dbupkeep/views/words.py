@@ -46,7 +46,8 @@ def gain(before: float | None, after: float | None) -> str:
     """What a size became: `115.2 MiB → 37.1 MiB`, or the one size where it stayed; empty when nothing is known."""
     if before is None or after is None:
         return ""
-    return size(before) if before == after else f"{size(before)} → {size(after)}"
+    first, last = size(before), size(after)
+    return first if first == last else f"{first} → {last}"
 
 
 def moment(at: datetime | None) -> str:

@@ -95,7 +95,7 @@ class Commands(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, /, **values: Any) -> None:  # noqa: ANN401 - what click passes
     """Database maintenance as jobs: planned, tracked, explained and recovered one operation at a time."""
-    ctx.obj = {name: value for name, value in values.items() if value}
+    ctx.obj = {**(ctx.obj or {}), **{name: value for name, value in values.items() if value}}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -103,7 +103,8 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         _refuse_passwords(arguments)
-        code = cli.main(list(arguments), prog_name="dbupkeep", standalone_mode=False)
+        obj = {"arguments": tuple(arguments)}
+        code = cli.main(list(arguments), prog_name="dbupkeep", standalone_mode=False, obj=obj)
         return int(code or 0)
     except UpkeepError as error:
         return _end(error, of_error(error), as_json=as_json)

@@ -15,6 +15,8 @@ from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.plan_text import plan_lines, run_plan_lines
 from dbupkeep.views.cli.requests import Request, ask, due, planning_options
 
+ONLY_HERE = ("--save", "--exit-code", "--all")
+
 
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
@@ -57,4 +59,11 @@ def _print(console: Console, request: Request, planned: Planned, *, save: bool, 
         out.line(f"Saved. Apply exactly this:  {out.paint(f'dbupkeep run --plan {planned.id}', 'bold')}")
     elif due(planned):
         out.line()
-        out.line(f"Do it:  {out.paint('dbupkeep run ' + shlex.join(request.given), 'bold')}")
+        out.line(f"Do it:  {out.paint('dbupkeep ' + shlex.join(_as_run(request)), 'bold')}")
+
+
+def _as_run(request: Request) -> list[str]:
+    """The command that runs what was planned: the same arguments, but for those that only `plan` has."""
+    given = list((click.get_current_context().obj or {}).get("arguments") or ("plan", *request.given))
+    at = given.index("plan")
+    return [*given[:at], "run", *(each for each in given[at + 1 :] if each not in ONLY_HERE)]

@@ -137,6 +137,19 @@ def ask(console: Console, written: Sequence[str], choice: Mapping[str, Any]) -> 
     return Request(definition=definition, given=tuple(written), single=single)
 
 
+def single_target(text: str, config: Config) -> Target:
+    """One database. Raises `UsageError` for a pattern or a folder to search."""
+    target = _target(text, config, {"exclude": (), "pattern": None, "recursive": False})
+    if target.is_fleet:
+        raise UsageError(f"{printable(text)} stands for several databases", hint="name one of them")
+    return target
+
+
+def key_of(text: str, config: Config) -> str:
+    """What the ledger calls a target."""
+    return single_target(text, config).url
+
+
 def user() -> str:
     """Who asks, as far as the environment tells."""
     return os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}"

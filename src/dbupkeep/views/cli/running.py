@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dbupkeep.clock import new_id
+from dbupkeep.config import RETENTION
 from dbupkeep.documents import run_document
 from dbupkeep.errors import IllegalTransition, UsageError
 from dbupkeep.jobs import Job, JobStatus
@@ -27,6 +29,8 @@ from dbupkeep.views.watching import Watch
 
 if TYPE_CHECKING:
     from dbupkeep.app import App
+
+log = logging.getLogger(__name__)
 
 NEWEST = "newest"
 
@@ -87,7 +91,20 @@ def execute(console: Console, app: App, root: Job, *, slots: int, events: bool =
     watch = Watch(reader=app.reader, root_id=root.id)
     with showing(console, app, watch, events=events) as view:
         ending = carry_out(app, root, view, watch, slots=slots)
-    return reported(console, app, ending, events=events)
+    code = reported(console, app, ending, events=events)
+    _tidy(console, app)
+    return code
+
+
+def _tidy(console: Console, app: App) -> None:
+    """Keep the ledger small; what a faulty configuration says of that is no reason to fail a run."""
+    try:
+        keep = console.config().retention
+    except UsageError:
+        keep = RETENTION
+    removed = app.tidy(keep)
+    if removed:
+        log.info("old runs were forgotten", extra={"jobs": removed})
 
 
 @contextmanager

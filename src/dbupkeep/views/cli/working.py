@@ -1,0 +1,77 @@
+"""The command `worker`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from dbupkeep.ledger import JobQuery
+from dbupkeep.views import words
+from dbupkeep.views.cli.console import Console, common
+from dbupkeep.views.cli.exits import Exit
+from dbupkeep.views.cli.running import default_slots
+from dbupkeep.views.cli.serving import listening
+
+if TYPE_CHECKING:
+    from dbupkeep.app import App
+
+TICK = 0.1
+IDLE = 2
+"""Looks in a row that must find nothing to do before a draining worker ends."""
+
+
+@click.command()
+@click.option("--drain", is_flag=True, help="End when nothing is left to do.")
+@click.option(
+    "--jobs",
+    "slots",
+    type=click.IntRange(1, 256),
+    help="Operations at a time; default: twice the processors, at most 4.",
+)
+@click.option(
+    "--lane", "lanes", multiple=True, metavar="NAME", help="Only work of this lane; repeatable. Default: all."
+)
+@click.option(
+    "--lease", type=float, metavar="SECONDS", help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]"
+)
+@common
+def worker(console: Console, *, drain: bool, slots: int | None, lanes: tuple[str, ...], lease: float | None) -> int:
+    """Execute jobs until told to stop: SIGTERM or Ctrl-C end it after what runs, a second one at once."""
+    with console.app(lease=lease, isolate=True) as app:
+        count = slots or default_slots()
+        served = f"lanes {', '.join(words.name(lane) for lane in lanes)}" if lanes else "all lanes"
+        console.say(f"Working on {served}, {words.counted(count, 'operation')} at a time.", "dim")
+        serve(console, app, lanes, count, drain=drain)
+    return Exit.DONE
+
+
+def serve(console: Console, app: App, lanes: tuple[str, ...], slots: int, *, drain: bool) -> None:
+    """Serve until a signal, or with `drain` until nothing is left."""
+    stop = threading.Event()
+    serving = threading.Thread(
+        target=app.processor.serve, kwargs={"lanes": lanes, "slots": slots, "stop": stop}, name="dbupkeep-serve"
+    )
+    with listening() as asked:
+        serving.start()
+        idle = 0
+        while serving.is_alive():
+            serving.join(TICK)
+            if asked.times > 1:
+                console.say("Leaving at once; what ran is taken over by another process.")
+                os._exit(128 + int(signal.Signals[asked.by[-1]]))
+            if asked.times and not stop.is_set():
+                console.say(f"Ending after {words.counted(app.processor.busy, 'operation')} that run now.")
+                stop.set()
+            idle = idle + 1 if drain and not _left(app, lanes) else 0
+            if drain and idle >= IDLE:
+                stop.set()
+
+
+def _left(app: App, lanes: tuple[str, ...]) -> bool:
+    """Whether there is something that runs or could."""
+    page = app.reader.jobs(JobQuery(released=True), limit=1 if not lanes else 10_000)
+    return any(not lanes or job.lane in lanes for job in page.jobs)
