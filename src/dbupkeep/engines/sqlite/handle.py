@@ -125,6 +125,21 @@ class Handle:
                     raise
             self._asked.wait(self.lock_wait * (0.5 + random.random()))
 
+    # --- identity ---
+
+    def check_same(self, item: PlanItem) -> None:
+        """Raise `Refused` (replaced) unless the path still leads to the file that was planned for and is open here."""
+        now = examine(self.path)
+        opened = (self.place.device, self.place.inode)
+        planned = (item.evidence.get("device", now.device), item.evidence.get("inode", now.inode))
+        if (now.device, now.inode) != opened or planned != opened:
+            raise Refused(
+                f"{self.path} was replaced",
+                why="another file has its name now than at the time of the plan",
+                hint="plan again; the new file was not touched",
+                kind=Kind.REPLACED,
+            )
+
     # --- stopping ---
 
     def watch(self) -> None:

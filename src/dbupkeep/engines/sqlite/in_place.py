@@ -31,8 +31,9 @@ _TRUNCATE_WAIT = 0.1
 class _Phases:
     """Knows which half of VACUUM is running: the second one ignores every request to stop."""
 
-    def __init__(self, handle: Handle, report: Report, live_bytes: int) -> None:
+    def __init__(self, handle: Handle, item: PlanItem, report: Report, live_bytes: int) -> None:
         self._handle = handle
+        self._item = item
         self._report = report
         self._bytes = ThreadBytes()
         self._base = max(1, live_bytes)
@@ -43,6 +44,7 @@ class _Phases:
         last = (action, column, schema) == (apsw.SQLITE_READ, "tbl_name", "main")
         if not last or table not in {"sqlite_master", "sqlite_schema"} or self._stage == WRITING_BACK:
             return apsw.SQLITE_OK
+        self._handle.check_same(self._item)  # in WAL mode SQLite itself would not notice
         if not self._handle.pass_return():
             return apsw.SQLITE_DENY
         written = self._bytes.written() or 0
@@ -68,7 +70,7 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
         journal=before.live_bytes,
         factor=float(item.options.get("space_factor") or 1),
     )
-    phases = _Phases(handle, report, before.live_bytes)
+    phases = _Phases(handle, item, report, before.live_bytes)
     report.stage(COPYING)
     with space.temp_folder(handle, folder), followed(report, phases.sample):
         handle.connection.authorizer = phases.authorize

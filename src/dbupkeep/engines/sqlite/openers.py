@@ -95,29 +95,29 @@ def _lock_holders(place: Place) -> Mapping[int, Doing]:
         lines = (PROC / "locks").read_text(encoding="ascii").splitlines()
     except OSError:
         return {}
-    inodes = {str(place.inode): False}
+    inodes = {str(place.inode): ""}
     with suppress(OSError):
-        inodes[str(place.beside("-shm").stat().st_ino)] = True
+        inodes = {str(place.inode): "file of -shm", str(place.beside("-shm").stat().st_ino): "-shm"}
     held: dict[int, Doing] = {}
     for fields in (line.split() for line in lines if "POSIX" in line and "->" not in line):
         inode = fields[5].rpartition(":")[2]
         if inode in inodes:
             pid = int(fields[4])
-            doing = _doing(first=int(fields[6]), wal=inodes[inode], exclusive=fields[3] == "WRITE")
+            doing = _doing(inodes[inode], first=int(fields[6]), exclusive=fields[3] == "WRITE")
             if _has_open(pid, place):
-                held[pid] = max(held.get(pid, Doing.IDLE), doing or Doing.IDLE)
+                held[pid] = max(held.get(pid, Doing.IDLE), doing)
     return held
 
 
-def _doing(*, first: int, wal: bool, exclusive: bool) -> Doing | None:
-    """What a lock says; None for the one by which a WAL database is merely open."""
-    if wal:
+def _doing(where: str, *, first: int, exclusive: bool) -> Doing:
+    """What a lock says. In WAL mode all is said by the `-shm`: the file itself is held as long as it is merely open."""
+    if where == "-shm":
         if first == _WAL_WRITE:
             return Doing.WRITING
-        return Doing.READING if first in _WAL_READ else None
+        return Doing.READING if first in _WAL_READ else Doing.IDLE
     if first in {_RESERVED, _PENDING} or (first in _SHARED and exclusive):
         return Doing.WRITING
-    return None if first not in _SHARED else Doing.READING
+    return Doing.READING if first in _SHARED and not where else Doing.IDLE
 
 
 def _has_open(pid: int, place: Place) -> bool:

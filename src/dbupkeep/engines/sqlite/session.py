@@ -11,8 +11,8 @@ from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Wo
 from dbupkeep.engines.sqlite import analyze, check, leftovers, optimize, reindex, survey, vacuum
 from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import openers_of
-from dbupkeep.engines.sqlite.paths import examine, path_of
-from dbupkeep.errors import Busy, Kind, Refused
+from dbupkeep.engines.sqlite.paths import path_of
+from dbupkeep.errors import Busy
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
@@ -61,7 +61,7 @@ class SqliteSession:
 
     def run(self, item: PlanItem, report: Report) -> Work:
         """Do the item."""
-        same_file(self.handle, item)
+        self.handle.check_same(item)
         try:
             with self.handle.one_item():
                 return PERFORMERS[item.operation].run(self.handle, item, report, self.tag)
@@ -101,17 +101,3 @@ class SqliteSession:
         if not openers:
             return error
         return Busy(error.what, why=f"{error.why}; the file is open in {openers}", hint=error.hint)
-
-
-def same_file(handle: Handle, item: PlanItem) -> None:
-    """Refuse a file that is not the one that was planned for."""
-    now = examine(handle.path)
-    opened = (handle.place.device, handle.place.inode)
-    planned = (item.evidence.get("device", now.device), item.evidence.get("inode", now.inode))
-    if (now.device, now.inode) != opened or planned != opened:
-        raise Refused(
-            f"{handle.path} was replaced",
-            why="another file has its name now than at the time of the plan",
-            hint="plan again; nothing was done",
-            kind=Kind.REPLACED,
-        )

@@ -23,10 +23,18 @@ _STRIDE = 50
 _COUNTABLE = 2_000
 """Up to so many rows a table is counted instead."""
 
+_WORTH_COUNTING = 2_000_000
+"""Up to so many rows a table that seems to have grown is counted before it is believed."""
+
+_EVEN = 100
+"""Where neighbours are so many times farther apart in one place than in another, rowids say nothing of how many."""
+
 _PARTIAL = re.compile(r"\bWHERE\b", re.IGNORECASE)
 
+_WITHOUT_ROWID = re.compile(r"\)[^)]*\bWITHOUT\s+ROWID\b[^)]*$", re.IGNORECASE)
+
 _TABLES = r"""
-SELECT name FROM sqlite_schema
+SELECT name, sql FROM sqlite_schema
 WHERE type = 'table' AND rootpage > 0 AND name NOT LIKE 'sqlite\_%' ESCAPE '\'
 """
 _INDEXES = "SELECT tbl_name, name, coalesce(sql, '') FROM sqlite_schema WHERE type = 'index'"
@@ -48,8 +56,9 @@ class Staleness:
 
 def staleness(connection: apsw.Connection) -> Staleness:
     """Go through the tables that have an index. Only reads; raises what apsw raises."""
-    tables = {str(row[0]) for row in connection.execute(_TABLES)}
-    indexes: dict[str, list[str]] = {}
+    tables = {str(name): str(sql) for name, sql in connection.execute(_TABLES)}
+    # A table without rowids is an index itself, and is analysed under its own name.
+    indexes: dict[str, list[str]] = {name: [] for name, sql in tables.items() if _WITHOUT_ROWID.search(sql)}
     for table, index, sql in connection.execute(_INDEXES):
         if table in tables:
             # An empty partial index never gets a row, so that one of those is missing says nothing.
@@ -113,8 +122,12 @@ def _moved(connection: apsw.Connection, table: str, was: int) -> bool:
         most = ends[2] if ends else _counted(connection, table, was * _TENFOLD)
         if most < was * _TENFOLD or not ends:
             return most >= was * _TENFOLD
-    now = _estimate(connection, table)
-    return now is not None and (now >= was * _TENFOLD or now <= few)
+    now, many = _estimate(connection, table), was * _TENFOLD
+    if now is not None and now < many:
+        return now <= few
+    if many <= _WORTH_COUNTING:
+        return _counted(connection, table, many) == many
+    return now is not None
 
 
 def _counted(connection: apsw.Connection, table: str, limit: int) -> int:
@@ -123,7 +136,7 @@ def _counted(connection: apsw.Connection, table: str, limit: int) -> int:
 
 
 def _estimate(connection: apsw.Connection, table: str) -> int | None:
-    """Rows by the range of rowids and how densely it is filled; None for a big table without rowids."""
+    """Rows by the range of rowids and how densely it is filled; None where a big table has none, or uneven ones."""
     few = _counted(connection, table, _COUNTABLE)
     if few < _COUNTABLE:
         return few
@@ -132,7 +145,9 @@ def _estimate(connection: apsw.Connection, table: str) -> int | None:
         return None
     first, last, numbers = ends
     shares = list(_densities(connection, table, first, last))
-    return max(few, int(numbers * sum(shares) / len(shares))) if shares else few
+    if not shares or max(shares) > _EVEN * min(shares):
+        return None
+    return max(few, int(numbers * sum(shares) / len(shares)))
 
 
 def _range(connection: apsw.Connection, table: str) -> tuple[int, int, int] | None:

@@ -60,13 +60,10 @@ def look(handle: Handle, scope: Scope, *, target: str, given: str = "") -> tuple
 
 
 def _still(handle: Handle) -> bool:
-    now = examine(handle.path)
-    unused = now.size_beside("-wal") is None or now.size_beside("-wal") == handle.place.size_beside("-wal")
-    return unused and (now.inode, now.bytes, now.modified_ns) == (
-        handle.place.inode,
-        handle.place.bytes,
-        handle.place.modified_ns,
-    )
+    """Whether nobody opened the file, or wrote to it, since this handle did."""
+    then, now = handle.place, examine(handle.path)
+    unused = not now.size_beside("-wal") and now.size_beside("-shm") is None
+    return unused and (now.inode, now.bytes, now.modified_ns) == (then.inode, then.bytes, then.modified_ns)
 
 
 def _reopen(handle: Handle, view: View) -> Handle:
@@ -146,7 +143,7 @@ def _hot_notice(handle: Handle) -> Notice:
 
 def _read_needs(handle: Handle, seen: _Seen, scope: Scope, entries: Sequence[Entry]) -> None:
     indexes = [entry for entry in entries if entry.kind == "index"]
-    tables = [entry for entry in entries if entry.kind == "table"]
+    tables = [entry for entry in entries if entry.kind == "table" and not entry.name.startswith("sqlite_")]
     seen.values.update(tables=len(tables), indexes=len(indexes))
     wanted = set(scope.operations)
     if Operation.VACUUM in wanted:
