@@ -131,13 +131,13 @@ class _Table(BaseModel):
 class TargetTable(_Table):
     """`[targets.NAME]`: one database by its `url`, or a folder (`dir`) of them."""
 
-    url: Url | None = None
-    dir: Text | None = None
+    url: Url | None = Field(default=None, description="One database; never with a password in it.")
+    dir: Text | None = Field(default=None, description="A folder of SQLite files, searched anew at each run.")
     pattern: Text | None = Field(default=None, description="Which files of the folder, as a glob; *.db when left out.")
-    recursive: bool = False
+    recursive: bool = Field(default=False, description="Search the folders below it too.")
     exclude: list[Text] = Field(default=[], description="Objects, or files of the folder, to leave alone; globs.")
-    parallel: int = Field(default=1, ge=1, le=1024)
-    labels: dict[Name, Label] = {}
+    parallel: int = Field(default=1, ge=1, le=1024, description="Operations at a time on one database.")
+    labels: dict[Name, Label] = Field(default={}, description="Names and values of your own.")
 
     @model_validator(mode="after")
     def _one_place(self) -> TargetTable:
@@ -151,9 +151,11 @@ class TargetTable(_Table):
 class WindowTable(_Table):
     """`[windows.NAME]`: when work may start."""
 
-    open: Cron
-    lasts: Span
-    soft_stop: Duration = timedelta()
+    open: Cron = Field(description="When it opens: minute, hour, day of the month, month, day of the week.")
+    lasts: Span = Field(description="How long it stays open.")
+    soft_stop: Duration = Field(
+        default=timedelta(), description="Nothing is started that would end later than this before closing."
+    )
 
     @model_validator(mode="after")
     def _stops_within(self) -> WindowTable:
@@ -165,13 +167,20 @@ class WindowTable(_Table):
 class _PolicyTable(_Table):
     """`[policies.NAME]`: when an operation is due, with one table of thresholds each, and what it may cost."""
 
-    force: bool = False
-    cool_off: Duration = Policy().cool_off
-    max_stall: Duration = Policy().max_stall
-    backup_first: bool = False
-    consents: list[Name] = []
-    space_factor: Share = Policy().space_factor
-    max_attempts: int = Field(default=Policy().max_attempts, ge=1, le=100)
+    force: bool = Field(default=False, description="Run what is asked for whether it is due or not.")
+    cool_off: Duration = Field(
+        default=Policy().cool_off,
+        description="How long it is not tried again after a gain below half of the predicted one.",
+    )
+    max_stall: Duration = Field(default=Policy().max_stall, description="How long others may have to wait for a lock.")
+    backup_first: bool = Field(default=False, description="Keep a copy until the result has passed a check.")
+    consents: list[Name] = Field(default=[], description="Effects that you agree to, by the names the plan prints.")
+    space_factor: Share = Field(
+        default=Policy().space_factor, description="Free space wanted, as a multiple of the need."
+    )
+    max_attempts: int = Field(
+        default=Policy().max_attempts, ge=1, le=100, description="Lost attempts after which an operation is given up."
+    )
 
 
 def _setting_of(operation: Operation) -> Any:  # noqa: ANN401 - a type made here
@@ -182,14 +191,23 @@ PolicyTable = create_model(  # type: ignore[call-overload] # the fields are the 
     "PolicyTable",
     __base__=_PolicyTable,
     __doc__=_PolicyTable.__doc__,
-    **{operation.value: (_setting_of(operation), {}) for operation in Operation},
+    **{
+        operation.value: (_setting_of(operation), Field(default={}, description=f"Thresholds of {operation.value}."))
+        for operation in Operation
+    },
 )
 
 
 class _Failing(_Table):
-    on_error: Reaction | None = Field(default=None, description="continue when left out")
-    stop_after: int | None = Field(default=None, ge=1, le=1_000_000)
-    error_tolerance: int | None = Field(default=None, ge=0, le=1_000_000, description="0 when left out")
+    on_error: Reaction | None = Field(
+        default=None, description="What a failure means for the rest; continue when left out."
+    )
+    stop_after: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Failures after which nothing more is started."
+    )
+    error_tolerance: int | None = Field(
+        default=None, ge=0, le=1_000_000, description="Up to so many failures the outcome is partial; 0 when left out."
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> _Failing:
@@ -201,12 +219,14 @@ class _Failing(_Table):
 class StepTable(_Failing):
     """`[[jobs.NAME.steps]]`: one action on targets."""
 
-    name: Name | None = None
-    action: Annotated[Name, _name_of("action")] = DATABASE_MAINTENANCE
-    targets: list[Annotated[str, _name_of("target")]] = []
-    operations: list[OperationName] | None = Field(default=None, min_length=1)
-    policy: Annotated[str, _name_of("policy")] | None = None
-    config: dict[Name, Scalar] = {}
+    name: Name | None = Field(default=None, description="step 1, step 2, ... when left out.")
+    action: Annotated[Name, _name_of("action")] = Field(default=DATABASE_MAINTENANCE, description="What it does.")
+    targets: list[Annotated[str, _name_of("target")]] = Field(default=[], description="Names of targets.")
+    operations: list[OperationName] | None = Field(
+        default=None, min_length=1, description="vacuum, analyze, reindex when left out."
+    )
+    policy: Annotated[str, _name_of("policy")] | None = Field(default=None, description="Instead of the job's.")
+    config: dict[Name, Scalar] = Field(default={}, description="Settings of the action and the engine.")
 
     @model_validator(mode="after")
     def _has_work(self) -> StepTable:
@@ -218,15 +238,15 @@ class StepTable(_Failing):
 class JobTable(_Failing):
     """`[jobs.NAME]`: steps, one after another, and when they start by themselves."""
 
-    schedule: Cron | None = None
-    every: Span | None = None
-    timezone: Zone | None = None
-    window: Annotated[str, _name_of("window")] | None = None
-    policy: Annotated[str, _name_of("policy")] | None = None
-    lane: Name = "default"
-    hooks: Later = {}
-    notifications: Later = {}
-    steps: list[StepTable] = Field(min_length=1, max_length=1000)
+    schedule: Cron | None = Field(default=None, description="When it starts by itself, as cron.")
+    every: Span | None = Field(default=None, description="How long after its last success it starts by itself.")
+    timezone: Zone | None = Field(default=None, description="Of its schedule and window; the file's when left out.")
+    window: Annotated[str, _name_of("window")] | None = Field(default=None, description="When its work may start.")
+    policy: Annotated[str, _name_of("policy")] | None = Field(default=None, description="default when left out.")
+    lane: Name = Field(default="default", description="Which worker processes can reach its targets.")
+    hooks: Later = Field(default={}, description="Kept for later; read and not yet acted on.")
+    notifications: Later = Field(default={}, description="Kept for later; read and not yet acted on.")
+    steps: list[StepTable] = Field(min_length=1, max_length=1000, description="What is done, one after another.")
 
     @model_validator(mode="after")
     def _one_schedule(self) -> JobTable:
@@ -241,15 +261,17 @@ class JobTable(_Failing):
 class ConfigFile(_Table):
     """A configuration file of dbupkeep."""
 
-    version: Literal[1]
+    version: Literal[1] = Field(description="Of this format.")
     timezone: Zone = Field(default="UTC", description="For jobs that name none.")
     retention: Duration = Field(
         default=RETENTION, description="How long runs that ended are kept; 0 keeps them for ever."
     )
-    targets: dict[Name, TargetTable] = {}
-    windows: dict[Name, WindowTable] = {}
-    policies: dict[Name, PolicyTable] = {}  # type: ignore[valid-type] # made above, at run time
-    jobs: dict[Name, JobTable] = {}
+    targets: dict[Name, TargetTable] = Field(default={}, description="What is maintained, by name.")
+    windows: dict[Name, WindowTable] = Field(default={}, description="When work may start, by name.")
+    policies: dict[Name, PolicyTable] = Field(  # type: ignore[valid-type] # made above, at run time
+        default={}, description="When an operation is due and what it may cost, by name."
+    )
+    jobs: dict[Name, JobTable] = Field(default={}, description="What is done, by name.")
 
 
 def keys_at(key: tuple[str | int, ...]) -> Collection[str]:
