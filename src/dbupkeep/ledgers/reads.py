@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -100,8 +101,9 @@ def _conditions(query: JobQuery) -> tuple[list[str], dict[str, Any]]:
             conditions.append(f"{column} in ({', '.join(f':{name}' for name in names)})")
             values.update(names)
     if query.target:
-        conditions.append("(target = :target or target like :target_end or name = :target)")
-        values.update(target=query.target, target_end="%" + query.target)
+        conditions.append("(target = :target or target like :target_end escape '!' or name = :target)")
+        plain = re.sub("[!%_]", r"!\g<0>", query.target)
+        values.update(target=query.target, target_end=f"%{plain}")
     if query.roots:
         conditions.append("parent_id = id")
     if query.parent_id:

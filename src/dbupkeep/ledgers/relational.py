@@ -62,6 +62,7 @@ class RelationalWrites:
         new = {job.id: job for job in jobs}
         _check_parents(tx, jobs, new)
         counted = _with_counts(jobs, new)
+        waits = _once_each(waits)
         waiting = Counter(wait.job_id for wait in waits)
         now = tx.clock.now()
         for job in counted:
@@ -74,7 +75,7 @@ class RelationalWrites:
             tx.sql.run("wait_insert", on_id=wait.on_id, job_id=wait.job_id, gate=int(wait.gate))
         for job_id in {wait.job_id for wait in waits if wait.on_id not in new or wait.job_id not in new}:
             tx.sql.run("wait_count", id=job_id)
-        for target, count in slots.items():
+        for target, count in sorted(slots.items()):
             tx.sql.run("slots_set", target=target, slots=count)
 
     def append(self, tx: RelationalTx, job_id: str, event: Event, attempt: int | None = None) -> Change | None:
@@ -100,13 +101,18 @@ class RelationalWrites:
         released: list[Delivery] = []
         for target in sorted(set(targets)):
             free = (tx.sql.one("slots_free", target=target) or {"free": 0})["free"]
-            if free <= 0:
-                continue
-            for row in tx.sql.all("ready", target=target, limit=free + CANDIDATES):
-                if free > 0 and tx.sql.run("hold_take", job_id=row["id"]):
-                    tx.sql.run("released_set", id=row["id"], released=1)
-                    released.append(Delivery(job_id=row["id"], attempt=row["attempt"] + 1, lane=row["lane"]))
-                    free -= 1
+            while free > 0 and (found := self._release_some(tx, target, free)):
+                released.extend(found)
+                free -= len(found)
+        return released
+
+    def _release_some(self, tx: RelationalTx, target: str, free: int) -> list[Delivery]:
+        """Up to `free` deliveries; fewer, though more are ready, where many of the next ones want one hold."""
+        released: list[Delivery] = []
+        for row in tx.sql.all("ready", target=target, limit=free + CANDIDATES):
+            if len(released) < free and tx.sql.run("hold_take", job_id=row["id"]):
+                tx.sql.run("released_set", id=row["id"], released=1)
+                released.append(Delivery(job_id=row["id"], attempt=row["attempt"] + 1, lane=row["lane"]))
         return released
 
     def put(self, tx: RelationalTx, kind: str, key: str, doc: Mapping[str, Any], version: int | None = None) -> bool:
@@ -202,6 +208,15 @@ def _check_parents(tx: RelationalTx, jobs: Iterable[Job], new: Mapping[str, Job]
         if parent.status.ended or parent.cancel_requested:
             state = parent.status if parent.status.ended else "being cancelled"
             raise IllegalTransition(f"job {parent_id} is {state} and starts nothing more")
+
+
+def _once_each(waits: Iterable[Wait]) -> list[Wait]:
+    """Waits without repetitions; what is a gate once is a gate."""
+    gates: dict[tuple[str, str], bool] = {}
+    for wait in waits:
+        pair = (wait.on_id, wait.job_id)
+        gates[pair] = gates.get(pair, False) or wait.gate
+    return [Wait(on_id=on_id, job_id=job_id, gate=gate) for (on_id, job_id), gate in gates.items()]
 
 
 def _with_counts(jobs: Sequence[Job], new: Mapping[str, Job]) -> list[Job]:

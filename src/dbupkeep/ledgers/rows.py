@@ -7,6 +7,7 @@ values: whatever the driver gives.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +31,7 @@ def job_row(job: Job, waits_left: int = 0) -> dict[str, Any]:
         "correlation_id": job.correlation_id,
         "type": str(job.type),
         "phase": job.phase.value,
-        "name": job.name,
+        "name": storable(job.name),
         "config": dump(job.config),
         "target": job.target,
         "hold": job.hold,
@@ -52,7 +53,7 @@ def state_row(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "status": job.status.value,
-        "reason": job.reason,
+        "reason": storable(job.reason),
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "cancel_requested": int(job.cancel_requested),
@@ -179,8 +180,27 @@ def measurement_of(row: Row) -> Measurement:
 
 
 def dump(value: Any) -> str:  # noqa: ANN401 - JSON
-    """Write JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    """Write JSON; a number that JSON does not have is nothing."""
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = dump(_finite(value))
+    return storable(text)
+
+
+def storable(text: str) -> str:
+    """The text without what a store cannot hold: bytes that are no character, as in the names of some files."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode(errors="replace").decode().replace("\0", "?")
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def dump_or_none(value: Mapping[str, Any] | None) -> str | None:

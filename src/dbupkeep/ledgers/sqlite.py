@@ -129,11 +129,16 @@ class SqliteLedger(RelationalReads):
         mine = _Pending(work=work)
         with self._guard:
             self._waiting.append(mine)
-        with self._turn:
-            if not mine.done:
-                with self._guard:
-                    batch, self._waiting = self._waiting, []
-                self._commit(batch)
+        try:
+            with self._turn:
+                if not mine.done:
+                    with self._guard:
+                        batch, self._waiting = self._waiting, []
+                    self._commit(batch)
+        except BaseException:  # interrupted while it waited: nobody may run it any more
+            with self._guard:
+                self._waiting = [pending for pending in self._waiting if pending is not mine]
+            raise
         if mine.error is not None:
             raise mine.error
         return cast("T", mine.result)
@@ -145,12 +150,14 @@ class SqliteLedger(RelationalReads):
             for pending in batch:
                 self._run_one(pending, alone=len(batch) == 1)
             self._writer.execute("commit")
-        except BaseException as error:  # noqa: BLE001 - handed to each thread that waits for this commit
+        except BaseException as error:
             for pending in batch:
                 pending.error = pending.error or _translated(error, self.path)
             if not self._writer.get_autocommit():
                 with suppress(apsw.Error):  # whatever broke the transaction may break its end
                     self._writer.execute("rollback")
+            if not isinstance(error, Exception):
+                raise
         finally:
             for pending in batch:
                 pending.done = True
@@ -162,10 +169,10 @@ class SqliteLedger(RelationalReads):
         self._writer.execute("savepoint closure")
         try:
             pending.result = pending.work(self._tx)
-        except apsw.Error:
-            raise
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that it belongs to
-            pending.error = error
+        except Exception as error:
+            if self._writer.get_autocommit():  # SQLite has taken back the whole transaction
+                raise
+            pending.error = _translated(error, self.path)
             self._writer.execute("rollback to closure")
         self._writer.execute("release closure")
 
@@ -240,7 +247,7 @@ class SqliteLedger(RelationalReads):
     def health(self) -> Health:
         """Sizes, counts and the result of a quick check."""
         tx = self.reading()
-        verdict = str(tx.connection.pragma("quick_check(1)"))
+        verdict = str(tx.connection.execute("pragma quick_check(1)").get)
         oldest = tx.one("oldest_pending")
         return Health(
             ok=verdict == "ok",
@@ -365,6 +372,8 @@ def _version(connection: apsw.Connection, path: Path) -> int:
 
 def _translated(error: BaseException, path: Path) -> BaseException:
     """The driver's error in our words; ours as they are."""
+    if not isinstance(error, Exception):
+        return LedgerError(f"a change of the ledger {path} was interrupted", hint="nothing was changed; try again")
     if not isinstance(error, apsw.Error):
         return error
     hints: dict[type[Exception], str] = {

@@ -122,6 +122,10 @@ class _Worker:
         self.id = new_id()
         self._store, self._clock, self._lease, self._boot, self._lanes = store, clock, lease, boot, lanes
         self._news = news
+        # What its slots have in hand. Only this is renewed, and none of it is taken for lost by this process itself,
+        # however late it is (a suspended machine, a ledger that was locked).
+        self._held: set[str] = set()
+        self._guard = threading.Lock()
 
     def slot(self, handler: Handler, stop: threading.Event) -> None:
         """Take deliveries one after another until stopped; the last one is acknowledged with the next take."""
@@ -142,33 +146,29 @@ class _Worker:
                     rest = min(LAZY, rest * 2)
                 continue
             rest = QUICK
-            done = self._handle(handler, delivery, stop)
+            done = self._handle(handler, delivery)
         self._acknowledge(done)
 
-    def _handle(self, handler: Handler, delivery: Delivery, stop: threading.Event) -> str:
+    def _handle(self, handler: Handler, delivery: Delivery) -> str:
         try:
             handler(delivery, self.id)
         except (Exception, SystemExit):  # let the delivery come again, where its attempt is counted as lost
             log.exception("a delivery could not be handled", extra={"delivery": delivery.key})
-            self._give_up(delivery, stop)
+            self._let_go(delivery.key)  # at the latest when its lease runs out
+            self._try(lambda sql: sql.run("delivery_lose", key=delivery.key, worker=self.id))
             return ""
         return delivery.key
-
-    def _give_up(self, delivery: Delivery, stop: threading.Event) -> None:
-        """Let go of a delivery, however long the ledger takes: what this process holds it keeps while it lives."""
-        while not stop.wait(LAZY):
-            try:
-                self._transact(lambda sql: sql.run("delivery_lose", key=delivery.key, worker=self.id))
-            except LedgerError as error:
-                log.warning("a delivery could not be given up", extra={"error": error.message})
-            else:
-                return
 
     def _take(self, done: str) -> Delivery | None:
         """The next delivery: one whose worker was lost before a new one."""
         if not done and self._next(self._store.reading()) is None:
             return None
-        return self._transact(lambda sql: self._claim(sql, done))
+        taken = self._transact(lambda sql: self._claim(sql, done))
+        with self._guard:
+            self._held.discard(done)
+            if taken is not None:
+                self._held.add(taken.key)
+        return taken
 
     def _claim(self, sql: SqlTx, done: str) -> Delivery | None:
         if done:
@@ -181,12 +181,22 @@ class _Worker:
         return Delivery(job_id=row["job_id"], attempt=row["attempt"], lane=row["lane"])
 
     def _next(self, sql: SqlTx) -> Row | None:
-        at = {"boot": self._boot, "now": self._clock.monotonic(), "lanes": self._lanes}
+        at = {"boot": self._boot, "now": self._clock.monotonic(), "lanes": self._lanes, "held": self._holding()}
         return sql.one("delivery_lost", **at) or sql.one("delivery_free", **at)
 
     def _acknowledge(self, done: str) -> None:
         if done:
             self._try(lambda sql: sql.run("delivery_done", key=done, worker=self.id))
+            self._let_go(done)
+
+    def _let_go(self, key: str) -> None:
+        with self._guard:
+            self._held.discard(key)
+
+    def _holding(self) -> str:
+        """The keys of what is held, as JSON."""
+        with self._guard:
+            return json.dumps(list(self._held))
 
     def renew(self) -> None:
         """Say that this process lives, and keep what it holds."""
@@ -195,7 +205,7 @@ class _Worker:
             lease = self._clock.monotonic() + self._lease  # from when the ledger could be written
             seen_at = self._clock.now().isoformat()
             sql.run("worker_put", id=self.id, lanes=self._lanes, boot=self._boot, lease=lease, seen_at=seen_at)
-            sql.run("deliveries_renew", lease=lease, worker=self.id)
+            sql.run("deliveries_renew", lease=lease, worker=self.id, held=self._holding())
 
         self._try(write)
 

@@ -4,7 +4,7 @@ on conflict do nothing
 
 -- name: delivery_lost
 select * from deliveries
-where worker is not null and (boot <> :boot or lease < :now)
+where worker is not null and (boot <> :boot or lease < :now) and key not in (select value from json_each(:held))
   and (:lanes = '[]' or lane in (select value from json_each(:lanes)))
 order by lease limit 1
 
@@ -24,7 +24,7 @@ delete from deliveries where key = :key and worker = :worker
 update deliveries set lease = 0 where key = :key and worker = :worker
 
 -- name: deliveries_renew
-update deliveries set lease = :lease where worker = :worker and lease > 0
+update deliveries set lease = :lease where worker = :worker and key in (select value from json_each(:held))
 
 -- name: deliveries_known
 select key from deliveries where key in (select value from json_each(:keys))
