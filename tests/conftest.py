@@ -13,6 +13,9 @@ from hypothesis import settings
 settings.register_profile("dbupkeep", deadline=None, print_blob=True)
 settings.load_profile("dbupkeep")
 
+# The conformance suites assert too, and are no test modules.
+pytest.register_assert_rewrite("dbupkeep.testing")
+
 
 # What a person or CI set for its own terminal must not decide what a test sees.
 COLOUR = {"NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"}

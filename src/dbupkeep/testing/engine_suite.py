@@ -138,7 +138,7 @@ class EngineSuite:
         assert lab.engine.operations
         for operation, sentence in lab.engine.operations.items():
             assert operation in CATALOGUE
-            assert len(sentence) > 10  # noqa: PLR2004 - a sentence
+            assert len(sentence) > 10
             assert operation in lab.engine.defaults
 
     # --- survey and plan ---
