@@ -80,7 +80,8 @@ class LiveView:
     def _root_row(self, look: Look) -> list[RenderableType]:
         progress, stats = look.progress, look.root.stats
         of = "jobs" if look.root.type == JobType.DATABASE_MAINTENANCE_PARENT else "databases"
-        done = f"{stats.total - stats.unended}/{stats.total} {of}"
+        due = stats.total - stats.skipped
+        done = f"{due - stats.unended}/{due} {of}"
         back = f"{words.size(look.gained)} back" if look.gained > 0 else ""
         failed = f"{stats.failed} failed" if stats.failed else ""
         name = Text(words.name(look.root.name, width=36), style="bold")
@@ -104,12 +105,15 @@ class LiveView:
         """A bar of what is known; without a fraction there is none, only the time that went by."""
         if progress.fraction is None:
             return Text("·" * BAR, style="dim")
-        return ProgressBar(total=1.0, completed=progress.fraction, width=BAR)
+        return ProgressBar(
+            total=1.0, completed=progress.fraction, width=BAR, complete_style="cyan", style="bright_black"
+        )
 
     def _since(self, job: Job) -> str:
         if job.started_at is None:
             return ""
-        return words.duration(max(0, round((self._clock.now() - job.started_at).total_seconds())))
+        seconds = round((self._clock.now() - job.started_at).total_seconds())
+        return words.duration(seconds) if seconds > 0 else ""
 
 
 def _percent(progress: Progress) -> Text:

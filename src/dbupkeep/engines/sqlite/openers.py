@@ -84,10 +84,19 @@ def openers_of(place: Place, own: apsw.Connection | None = None, *, thorough: bo
 
 
 def _also_here(place: Place, own: apsw.Connection | None) -> bool:
-    return any(
-        connection is not own and connection.filename == str(place.path) and not connection.readonly("main")
-        for connection in apsw.connections()
-    )
+    return any(_works_on(connection, place) for connection in apsw.connections() if connection is not own)
+
+
+def _works_on(connection: apsw.Connection, place: Place) -> bool:
+    """Whether a connection of this process can write the file.
+
+    One that another thread is just using, or has closed, does not say what it is on. That is no loss: operations on
+    one file wait for each other, so those are the ledger's and other databases'.
+    """
+    try:
+        return connection.filename == str(place.path) and not connection.readonly("main")
+    except (apsw.ThreadingViolationError, apsw.ConnectionClosedError):
+        return False
 
 
 def _lock_holders(place: Place) -> Mapping[int, Doing]:

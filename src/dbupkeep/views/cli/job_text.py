@@ -44,11 +44,11 @@ def jobs_table(jobs: Sequence[Job], children_of: ChildrenOf, now: datetime) -> T
             [
                 Cell(mark, style),
                 Cell(short(job), "dim"),
-                Cell(_state(job), style),
+                Cell(state(job), style),
                 Cell(words.name(job.name)),
-                Cell(_counts(job), "dim"),
+                Cell(counts(job, children_of), "dim"),
                 Cell(words.size(gain) if gain > 0 else ""),
-                Cell(_took(job)),
+                Cell(took(job)),
                 Cell(words.ago(job.started_at or job.created_at, now), "dim"),
             ]
         )
@@ -58,23 +58,30 @@ def jobs_table(jobs: Sequence[Job], children_of: ChildrenOf, now: datetime) -> T
     )  # fmt: skip
 
 
-def report(root: Job, children_of: ChildrenOf, terminal: Terminal, *, ids: bool = False) -> Iterator[str]:
-    """A job with all below it, and a verdict of one line at the end."""
+def report(
+    root: Job, children_of: ChildrenOf, terminal: Terminal, *, ids: bool = False, everything: bool = False
+) -> Iterator[str]:
+    """A job with all below it, and a verdict of one line at the end; of a run over databases a line for each."""
+    from dbupkeep.views.cli.run_text import databases_lines
+
     if root.phase is Phase.EXECUTION:
         yield from _single(root, terminal)
         return
     yield from _head(root, terminal)
     yield ""
-    yield from _below(root, children_of, terminal, ids=ids)
+    if root.type == JobType.MAINTENANCE_RUN and not everything:
+        yield from databases_lines(children_of(root.id), children_of, terminal)
+    else:
+        yield from _below(root, children_of, terminal, ids=ids)
     yield ""
     yield from _verdict(root, children_of, terminal)
 
 
 def _head(root: Job, terminal: Terminal) -> Iterator[str]:
-    parts = [words.name(root.name), _state(root), "paused" if root.paused and not root.status.ended else ""]
+    parts = [words.name(root.name), state(root), "paused" if root.paused and not root.status.ended else ""]
     for line in wrap(words.listed(parts), terminal.width):
         yield terminal.paint(line, "bold")
-    aside = [f"id {root.id}", words.moment(root.started_at or root.created_at), _took(root)]
+    aside = [f"id {root.id}", words.moment(root.started_at or root.created_at), took(root)]
     for line in wrap(words.listed(aside), terminal.width):
         yield terminal.paint(line, "dim")
 
@@ -109,7 +116,7 @@ def _parent_line(job: Job, children_of: ChildrenOf, terminal: Terminal, *, depth
     mark, style = MARKS[job.status]
     gain = _gain(job, children_of)
     back = f"{words.size(gain)} given back" if gain > 0 else ""
-    text = words.listed([_state(job) if job.outcome != Outcome.DONE else "", back, _took(job)])
+    text = words.listed([state(job) if job.outcome != Outcome.DONE else "", back, took(job)])
     return f"{'  ' * (depth + 1)}{terminal.paint(mark, style)} {terminal.paint(words.name(job.name), 'bold')}  {text}"
 
 
@@ -121,7 +128,7 @@ def _operations(jobs: Sequence[Job], terminal: Terminal, *, ids: bool, depth: in
     lines = Table(rows=rows, right=frozenset({3, 4}), flexible=(1,), indent=indent).lines(terminal)
     for job, line in zip(jobs, lines, strict=True):
         yield line
-        yield from _aside(job, terminal, indent + 2)
+        yield from aside(job, terminal, indent + 2)
 
 
 def _operation_row(job: Job) -> list[Cell]:
@@ -132,13 +139,14 @@ def _operation_row(job: Job) -> list[Cell]:
     gain = gain_of(result)
     part = f"−{words.share(gain / before)}" if before and gain > 0 else ""
     effective = "" if result.get("effective") != "no" else "no effect"
-    name = _operation_name(job)
+    name = operation_name(job)
     said = words.listed([_progress(job), effective, "" if job.status is JobStatus.COMPLETED else job.status.value])
     return [Cell(mark, style), Cell(name, style if job.status in _IDLE else ""), Cell(sizes), Cell(part, "green"),
-            Cell(_took(job)), Cell(said, style if not effective else "yellow")]  # fmt: skip
+            Cell(took(job)), Cell(said, style if not effective else "yellow")]  # fmt: skip
 
 
-def _operation_name(job: Job) -> str:
+def operation_name(job: Job) -> str:
+    """The operation and its object; of any other job its name."""
     if job.type != JobType.DATABASE_MAINTENANCE_OPERATION:
         return words.name(job.name)
     return " ".join(words.name(str(job.config[key])) for key in ("operation", "object") if job.config.get(key))
@@ -151,7 +159,7 @@ def _progress(job: Job) -> str:
     return words.share(fraction) if fraction is not None else ""
 
 
-def _aside(job: Job, terminal: Terminal, indent: int) -> Iterator[str]:
+def aside(job: Job, terminal: Terminal, indent: int) -> Iterator[str]:
     """Why it ended so, and what to do about it."""
     error, result = job.error or {}, job.result or {}
     if error:
@@ -178,10 +186,10 @@ def _text(text: str, terminal: Terminal, indent: int, style: str, before: str = 
 def _single(job: Job, terminal: Terminal) -> Iterator[str]:
     """One operation with all that is known of it."""
     mark, style = MARKS[job.status]
-    yield f"{terminal.paint(mark, style)} {terminal.paint(words.name(job.name), 'bold')} · {_state(job)}"
+    yield f"{terminal.paint(mark, style)} {terminal.paint(words.name(job.name), 'bold')} · {state(job)}"
     rows = [
         ("id", job.id), ("part of", job.parent_id), ("target", job.target), ("attempt", str(job.attempt) if job.attempt else ""),
-        ("started", words.moment(job.started_at) if job.started_at else ""), ("took", _took(job)),
+        ("started", words.moment(job.started_at) if job.started_at else ""), ("took", took(job)),
         *_facts(job.result), ("error", str((job.error or {}).get("message", ""))), ("kind", str((job.error or {}).get("kind", ""))),
         ("where", str((job.error or {}).get("where", ""))), ("hint", str((job.error or {}).get("hint", ""))), ("reason", job.reason),
     ]  # fmt: skip
@@ -215,18 +223,36 @@ def _verdict(root: Job, children_of: ChildrenOf, terminal: Terminal) -> Iterator
 
 def verdict(root: Job, children_of: ChildrenOf) -> str:
     """The run in one line: `3.3 GiB given back in 38 s · 40 done, 1 skipped`."""
-    gain = _gain(root, children_of)
-    took = _took(root)
+    gain, time = _gain(root, children_of), took(root)
+    idle = root.outcome in (Outcome.DONE, Outcome.NOTHING_TO_DO) and not _worked(root, children_of)
     if gain > 0:
-        first = f"{words.size(gain)} given back" + (f" in {took}" if took else "")
-    elif root.outcome == Outcome.NOTHING_TO_DO:
+        first = f"{words.size(gain)} given back" + (f" in {time}" if time else "")
+    elif idle:
         first = "nothing to do"
     else:
-        first = _state(root) + (f" in {took}" if took and root.status.ended else "")
-    bad = {Outcome.FAILED: "failed", Outcome.PARTIAL: "partly failed", Outcome.CANCELLED: "cancelled", Outcome.DEFERRED: "partly deferred"}  # fmt: skip
-    said = bad.get(Outcome(root.outcome), "") if root.outcome in set(Outcome) and gain > 0 else ""
+        first = state(root) + (f" in {time}" if time and root.status.ended else "")
+    said = _BAD.get(root.outcome, "") if gain > 0 else ""
     ineffective = f"{root.stats.ineffective} without effect" if root.stats.ineffective else ""
-    return words.listed([first, said, _counts(root), ineffective])
+    return words.listed([first, said, counts(root, children_of), ineffective])
+
+
+_BAD: Mapping[str, str] = {
+    Outcome.FAILED: "failed", Outcome.PARTIAL: "partly failed", Outcome.CANCELLED: "cancelled",
+    Outcome.DEFERRED: "partly deferred",
+}  # fmt: skip
+
+
+def counts(job: Job, children_of: ChildrenOf) -> str:
+    """The children of a parent, counted: its operations, or the databases of a run."""
+    from dbupkeep.views.cli.run_text import databases_said
+
+    return databases_said(children_of(job.id)) if job.type == JobType.MAINTENANCE_RUN else _counts(job)
+
+
+def _worked(root: Job, children_of: ChildrenOf) -> bool:
+    """Whether an operation was done; finding databases is no operation."""
+    done = [job for job in children_of(root.id) if job.status is JobStatus.COMPLETED]
+    return any(job.type != JobType.DATABASE_DISCOVERY and job.outcome != Outcome.NOTHING_TO_DO for job in done)
 
 
 def _gain(job: Job, children_of: ChildrenOf) -> int:
@@ -236,7 +262,7 @@ def _gain(job: Job, children_of: ChildrenOf) -> int:
     return sum(_gain(child, children_of) for child in children_of(job.id))
 
 
-def _state(job: Job) -> str:
+def state(job: Job) -> str:
     """The word for people: a parent's outcome, else the status."""
     if job.cancel_requested and not job.status.ended:
         return "cancelling"
@@ -254,7 +280,8 @@ def _counts(job: Job) -> str:
     return ", ".join(f"{count:,} {word}" for count, word in said if count)
 
 
-def _took(job: Job) -> str:
+def took(job: Job) -> str:
+    """How long an ended job took; empty for one that did nothing."""
     if job.started_at is None or job.finished_at is None or job.status in _IDLE:
         return ""
     return words.duration((job.finished_at - job.started_at).total_seconds())

@@ -52,8 +52,9 @@ def jobs(
 @click.command()
 @click.argument("job_id", metavar="ID", default="last")
 @click.option("--ids", is_flag=True, help="Print the id of each operation.")
+@click.option("--all", "everything", is_flag=True, help="Of a run over databases, every operation of each.")
 @common
-def show(console: Console, job_id: str, *, ids: bool) -> int:
+def show(console: Console, job_id: str, *, ids: bool, everything: bool) -> int:
     """Show a job with all below it: before and after, reasons, errors, attempts.
 
     ID may be a beginning of it, `RUN/2` for the second job of a run, or `last`.
@@ -64,6 +65,6 @@ def show(console: Console, job_id: str, *, ids: bool) -> int:
             single = job.phase is Phase.EXECUTION
             console.document(job_document(job) if single else run_document(job, app.reader.children))
             return Exit.DONE
-        for line in report(job, app.reader.children, console.out, ids=ids):
+        for line in report(job, app.reader.children, console.out, ids=ids, everything=everything or ids):
             console.out.line(line)
     return Exit.DONE

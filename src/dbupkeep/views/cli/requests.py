@@ -132,7 +132,8 @@ def ask(console: Console, written: Sequence[str], choice: Mapping[str, Any]) -> 
         policy=_policy(config.policy(choice["policy"] or "default"), choice, targets),
         errors=errors if single or errors.on_error is OnError.FAIL else ErrorPolicy(),
     )
-    name = targets[0].name if len(targets) == 1 else f"{targets[0].name} and {len(targets) - 1} more"
+    first = written[0] if targets[0].is_fleet else targets[0].name
+    name = first if len(targets) == 1 else f"{first} and {len(targets) - 1} more"
     definition = JobDefinition(name=name, steps=(step,), errors=errors, requested_by=user())
     return Request(definition=definition, given=tuple(written), single=single)
 
@@ -193,7 +194,7 @@ def _file(text: str, choice: Mapping[str, Any], exclude: tuple[str, ...], config
     if _GLOB & set(text):
         folder, pattern, recursive = split_glob(text)
         recursive = recursive or choice["recursive"]
-        return make(folder, pattern=pattern, recursive=recursive, exclude=exclude, name=text)
+        return make(folder, pattern=pattern, recursive=recursive, exclude=exclude, name=folder)
     if "/" not in text and "." not in text and (config.jobs or config.targets):
         names = [*config.jobs, *config.targets]
         raise UnknownName(
