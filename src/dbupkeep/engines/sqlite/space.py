@@ -39,8 +39,12 @@ def room_for(path: Path, temp: str = "") -> Room:
         folder_free=free_bytes(folder),
         temp=temp,
         temp_free=free_bytes(temp),
-        shared=os.stat(folder).st_dev == os.stat(temp).st_dev,  # noqa: PTH116 - a text, as SQLite takes it
+        shared=_same_volume(folder, temp),
     )
+
+
+def _same_volume(folder: str, temp: str) -> bool:
+    return Path(folder).stat().st_dev == Path(temp).stat().st_dev
 
 
 def default_temp() -> str:

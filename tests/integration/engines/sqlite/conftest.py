@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from dbupkeep.codec import to_json
 from dbupkeep.definitions import Policy, Target
 from dbupkeep.engine import Evidence, Purpose, Scope, Work
 from dbupkeep.engines import sqlite as engine
@@ -208,8 +210,39 @@ def crash_in_transaction(path: Path, other: Callable[[Path], Other]) -> None:
 
 
 def _with(item: PlanItem, options: dict[str, Any]) -> PlanItem:
-    values = {name: getattr(item, name) for name in item.__dataclass_fields__}
-    return PlanItem(**{**values, "options": {**item.options, **options}})
+    return replace(item, options={**item.options, **options})
+
+
+# Runs one item, and is killed at a stage of it.
+WORKER = """
+import json, os, signal, sys, threading
+from dbupkeep.codec import from_json
+from dbupkeep.engines import sqlite
+from dbupkeep.plans import PlanItem
+
+def kill_when_written():
+    sides = [sys.argv[1] + "-journal", sys.argv[1] + "-wal"]
+    while not any(os.path.exists(side) and os.stat(side).st_size > 1_000_000 for side in sides):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Report:
+    def stage(self, name, message=""):
+        if name == sys.argv[2]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if (name, sys.argv[2]) == ("writing back", "half written"):
+            threading.Thread(target=kill_when_written, daemon=True).start()
+    def progress(self, progress): pass
+    def follow(self, sample): pass
+
+sqlite.connect(sqlite.target_of(sys.argv[1]), tag="lost").run(from_json(PlanItem, json.loads(sys.argv[3])), Report())
+"""
+
+
+def kill_at(path: Path, stage: str, item: PlanItem) -> None:
+    """Have a worker process do an item, and die at a stage of it."""
+    command = [sys.executable, "-c", WORKER, str(path), stage, json.dumps(to_json(item))]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
 
 def own_files(path: Path) -> list[str]:
@@ -234,4 +267,6 @@ def lab(make: Make, other: Callable[[Path], Other]) -> SimpleNamespace:
         rows_of=rows_of,
         crash=lambda path: crash_in_transaction(path, other),
         own_files=own_files,
+        item_of=lambda proposal, **changes: replace(item_of(proposal), **changes),
+        kill_at=kill_at,
     )
