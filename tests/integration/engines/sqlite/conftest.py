@@ -220,9 +220,12 @@ from dbupkeep.codec import from_json
 from dbupkeep.engines import sqlite
 from dbupkeep.plans import PlanItem
 
+before = os.stat(sys.argv[1]).st_mtime_ns
+
 def kill_when_written():
-    sides = [sys.argv[1] + "-journal", sys.argv[1] + "-wal"]
-    while not any(os.path.exists(side) and os.stat(side).st_size > 1_000_000 for side in sides):
+    # A journal is only hot once it was synced, which is before the first page of the database is overwritten.
+    path, wal = sys.argv[1], sys.argv[1] + "-wal"
+    while os.stat(path).st_mtime_ns == before and not (os.path.exists(wal) and os.stat(wal).st_size > 1_000_000):
         pass
     os.kill(os.getpid(), signal.SIGKILL)
 
