@@ -13,6 +13,9 @@ from hypothesis import settings
 settings.register_profile("dbupkeep", deadline=None, print_blob=True)
 settings.load_profile("dbupkeep")
 
+# Real servers; each is started when a test first asks for it.
+pytest_plugins = ["tests.plugins.postgresql"]
+
 # The conformance suites assert too, and are no test modules.
 pytest.register_assert_rewrite("dbupkeep.testing")
 

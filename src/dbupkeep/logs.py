@@ -48,6 +48,11 @@ def bound(**fields: object) -> Iterator[None]:
         _bound.reset(token)
 
 
+def current() -> Mapping[str, object]:
+    """The fields of this moment in this thread: which job is being worked on."""
+    return _bound.get({})
+
+
 def carry(function: Callable[P, T]) -> Callable[P, T]:
     """The function with the fields of this moment, for a thread that is about to be started."""
     context = copy_context()

@@ -1,0 +1,60 @@
+"""PostgreSQL 13 to 19, through psycopg. This module fulfils `dbupkeep.engine.Engine`; the driver is imported on connecting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+from dbupkeep.definitions import Policy, Setting, Target
+from dbupkeep.engine import Candidate, Finding, Purpose, Scope, Session
+from dbupkeep.engines.postgresql import analyze, vacuum
+from dbupkeep.engines.postgresql import assess as _assess
+from dbupkeep.engines.postgresql import drift as _drift
+from dbupkeep.engines.postgresql.inquiry import DEFAULTS
+from dbupkeep.engines.postgresql.session import PostgresqlSession
+from dbupkeep.engines.postgresql.urls import target_of
+from dbupkeep.estimates import History
+from dbupkeep.facts import DatabaseFacts
+from dbupkeep.operations import Operation
+from dbupkeep.plans import PlanItem, Proposal
+
+__all__ = ["assess", "connect", "defaults", "discover", "doctor", "drift", "operations", "survey", "target_of", "why"]
+
+operations: Mapping[Operation, str] = {Operation.VACUUM: vacuum.SUMMARY, Operation.ANALYZE: analyze.SUMMARY}
+
+defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS
+
+
+def discover(place: Target, scope: Scope) -> Iterable[Candidate]:
+    """Find the databases of a server."""
+    raise NotImplementedError
+
+
+def connect(target: Target, *, tag: str = "", purpose: Purpose = Purpose.WORK) -> Session:
+    """Open a session, read-only for a survey; `tag` is its name on the server."""
+    return PostgresqlSession(target, tag=tag, purpose=purpose)
+
+
+def survey(session: Session, scope: Scope) -> DatabaseFacts:
+    """Read what a plan needs to know."""
+    return cast("PostgresqlSession", session).survey(scope)
+
+
+def assess(facts: DatabaseFacts, policy: Policy, history: History, scope: Scope) -> Sequence[Proposal]:
+    """Propose what to do. Pure."""
+    return _assess.assess(facts, policy, history, scope)
+
+
+def drift(item: PlanItem, facts: DatabaseFacts) -> str:
+    """Say what changed since the plan. Pure."""
+    return _drift.drift(item, facts)
+
+
+def why(session: Session, object: str) -> Sequence[Finding]:
+    """Say what keeps maintenance from helping."""
+    raise NotImplementedError
+
+
+def doctor(session: Session) -> Sequence[Finding]:
+    """Check version, rights and settings."""
+    raise NotImplementedError

@@ -1,0 +1,311 @@
+"""One connection to one database, set up for maintenance: settings, identity, statements, and the way to stop them."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dbupkeep import logs
+from dbupkeep.definitions import Target
+from dbupkeep.engine import Purpose, Stop
+from dbupkeep.engines.postgresql import pooler
+from dbupkeep.engines.postgresql.faults import CANCELLED, WRONG_VALUE, error_of, refusal_of, told
+from dbupkeep.engines.postgresql.queries import query
+from dbupkeep.engines.postgresql.urls import key_of, parameters_of
+from dbupkeep.engines.postgresql.versions import OLDEST, Version
+from dbupkeep.errors import Busy, Interrupted, Kind, Lost, OperationError, Refused
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg import sql
+
+Row = dict[str, Any]
+
+ADVISORY = 0x64625570
+"""The first key of our advisory locks ("dbUp"); the second is the object's OID."""
+
+_CANCEL_PATIENCE = 3.0
+_NAME_LIMIT = 63
+_MARK = re.compile(r"[^A-Za-z0-9:._-]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What the server says of itself and of us."""
+
+    version: Version
+    pid: int
+    database: str
+    database_oid: int
+    role: str
+    superuser: bool
+    standby: bool
+    system: str  # the system identifier: the same for a server and its standbys, and for nobody else
+    block_size: int
+    key: str  # the target's key in the ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A notice of the server, by its code."""
+
+    code: str
+    text: str
+
+
+class Handle:
+    """A connection for one job at a time. Every method but `interrupt` and `hang_up` is the working thread's."""
+
+    def __init__(self, target: Target, *, tag: str = "", purpose: Purpose = Purpose.WORK) -> None:
+        """Connect. Raises a `TargetError` or a `UsageError`; neither repeats the URL."""
+        self.target = target
+        self.tag = tag[:_NAME_LIMIT]
+        self.purpose = purpose
+        self._parameters = parameters_of(target.url, os.environ)
+        self._stop = threading.Event()
+        self._late = threading.Event()  # the deadline passed
+        self._busy = threading.Event()
+        self._said: list[Said] = []
+        self.connection, self.identity = self._opened()
+
+    # --- asking ---
+
+    def rows(self, name_or_text: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """The rows of a named query (or of a text)."""
+        from psycopg.rows import dict_row
+
+        text = query(name_or_text, self.identity.version)
+        with told("looking at the server failed"), self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(text, parameters).fetchall()
+
+    def row(self, name_or_text: str, parameters: Mapping[str, Any] | None = None) -> Row:
+        """The only row of a query."""
+        return self.rows(name_or_text, parameters)[0]
+
+    # --- doing ---
+
+    @contextmanager
+    def one_item(self) -> Iterator[None]:
+        """Frame one item: a stop that was asked for before counts, and is used up at the end."""
+        try:
+            self.check_stop()
+            yield
+        finally:
+            self._stop.clear()
+            self._late.clear()
+            self._unlock_all()
+
+    def check_stop(self) -> None:
+        """Raise `Interrupted` when a stop was asked for."""
+        if self._stop.is_set():
+            raise Interrupted("the work was stopped", why="it was asked to stop", hint="run it again to go on")
+
+    def perform(self, statement: sql.Composable, *, lock_wait: float) -> list[Said]:
+        """Execute a statement of maintenance and return the server's notices.
+
+        `lock_wait` is how long each lock is waited for, in seconds; 0 is for ever. Raises as `error_of`.
+        """
+        import psycopg
+        from psycopg import sql
+
+        self.check_stop()
+        self.rows(
+            "SELECT set_config('lock_timeout', %(wait)s, false)", {"wait": f"{max(0, round(1000 * lock_wait))}ms"}
+        )
+        self._said = []
+        self._busy.set()
+        try:
+            self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement))
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+        finally:
+            self._busy.clear()
+        return self._said
+
+    def try_lock(self, oids: Sequence[int]) -> list[int]:
+        """Take our advisory lock on objects; returns those that another session of ours is on."""
+        found = self.rows(
+            "SELECT oid::bigint AS oid, pg_try_advisory_lock(%(ours)s, (oid::bigint - CASE WHEN oid::bigint > 2147483647"
+            " THEN 4294967296 ELSE 0 END)::int) AS got FROM unnest(%(oids)s::oid[]) AS oid",
+            {"ours": ADVISORY, "oids": list(oids)},
+        )
+        return [int(row["oid"]) for row in found if not row["got"]]
+
+    def lock(self, oid: int, what: str) -> None:
+        """Take our advisory lock on one object. Raises `Busy` when another session of ours is on it."""
+        if self.try_lock([oid]):
+            raise Busy(
+                f"{what} is being maintained already",
+                why="another session of dbupkeep holds its lock on the server",
+                hint="it comes back with the next run; `dbupkeep jobs` shows what runs",
+            )
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a statement of maintenance is with the server now."""
+        return self._busy.is_set()
+
+    # --- stopping ---
+
+    def interrupt(self, *, late: bool = False) -> Stop:
+        """Ask the running statement to end; from any thread. `late`: because its deadline passed."""
+        self._stop.set()
+        if late:
+            self._late.set()
+        if not self._busy.is_set() or self.connection.closed:
+            return Stop.STOPPED
+        try:
+            self.connection.cancel_safe(timeout=_CANCEL_PATIENCE)
+        except Exception:  # noqa: BLE001 - whatever the driver raises on a dying connection: the stop stays asked for
+            return Stop.UNKNOWN
+        return Stop.STOPPED
+
+    def hang_up(self) -> None:
+        """Cut the connection from another thread: a call that waits on it ends, as lost."""
+        with suppress(OSError, ValueError):
+            duplicate = socket.socket(fileno=os.dup(self.connection.fileno()))
+            with duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
+
+    def reconnect(self) -> None:
+        """Connect anew, to the same server. Raises `Lost` when that does not work, or when it is another one."""
+        before = self.identity
+        self.close()
+        try:
+            self.connection, self.identity = self._opened()
+        except Exception as error:
+            raise Lost("the server cannot be reached again", why=getattr(error, "message", "")) from error
+        if self.identity.system != before.system:
+            raise Lost("another server answers now", why=f"its system identifier is {self.identity.system}")
+
+    def second(self, suffix: str = "/watch") -> Handle:
+        """Another connection to the same database, for looking on."""
+        return Handle(self.target, tag=f"{self.tag[: _NAME_LIMIT - len(suffix)]}{suffix}", purpose=Purpose.SURVEY)
+
+    def close(self) -> None:
+        """End the session; safe to repeat."""
+        self.connection.close()
+
+    # --- inside ---
+
+    def _opened(self) -> tuple[psycopg.Connection[Any], Identity]:
+        import psycopg
+
+        named = {**self._parameters, "application_name": self.tag or "dbupkeep"}
+        error = None
+        try:
+            connection = psycopg.connect(**named, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type] # all are libpq's
+        except psycopg.Error as raised:
+            error = str(raised)
+        except UnicodeError:
+            error = "not sendable"
+        if error is not None:  # outside of the handler: libpq's text may repeat a secret, so it is no cause
+            raise refusal_of(named, error, self._place())
+        try:
+            identity = self._introduced(connection)
+            connection.add_notice_handler(self._note)
+        except BaseException:
+            connection.close()
+            raise
+        return connection, identity
+
+    def _introduced(self, connection: psycopg.Connection[Any]) -> Identity:
+        version = Version(connection.info.server_version)
+        if version < OLDEST:
+            raise Refused(
+                f"PostgreSQL {version} is not supported",
+                why="this version knows PostgreSQL 13 to 19",
+                kind=Kind.CAPABILITY,
+            )
+        with told("setting up the session failed"):
+            found = self._set_up(connection, version)
+        identity = Identity(
+            version=version,
+            pid=found["pid"],
+            database=found["database"],
+            database_oid=found["database_oid"],
+            role=found["role"],
+            superuser=found["superuser"],
+            standby=found["standby"],
+            system=str(found["system"]),
+            block_size=found["block_size"],
+            key=key_of(connection.info.host, connection.info.port, found["database"]),
+        )
+        if connection.info.backend_pid != identity.pid:
+            pooler.refuse_if_transactions_are_pooled(connection, self._parameters, identity.key)
+        return identity
+
+    def _set_up(self, connection: psycopg.Connection[Any], version: Version) -> Row:
+        """Settings and introduction in one round trip; a platform may lack the check for dead clients."""
+        import psycopg
+        from psycopg.rows import dict_row
+
+        settings = version.session_settings
+        if self.purpose is Purpose.SURVEY:
+            settings["default_transaction_read_only"] = "on"
+        text = query("introduction", version)
+        while True:
+            try:
+                with connection.cursor(row_factory=dict_row) as cursor:
+                    found = cursor.execute(
+                        text, {"names": list(settings), "values": list(settings.values())}
+                    ).fetchone()  # fmt: skip
+            except psycopg.Error as error:
+                if error.sqlstate != WRONG_VALUE or "client_connection_check_interval" not in settings:
+                    raise
+                del settings["client_connection_check_interval"]
+            else:
+                assert found is not None  # noqa: S101 - it selects one row
+                return found
+
+    def _failed(self, error: psycopg.Error) -> Exception:
+        if error.sqlstate != CANCELLED:
+            return error_of(error)
+        if self._late.is_set():
+            return OperationError(
+                "the work took longer than its deadline and was stopped",
+                hint="raise the setting `deadline` of the operation, or run it alone",
+                kind=Kind.INTERRUPTED,
+            )
+        if self._stop.is_set():
+            return error_of(error)
+        return OperationError(
+            "somebody else cancelled the work on the server",
+            why="a cancel request that is not ours (pg_cancel_backend, or a timeout)",
+            hint="run it again",
+            kind=Kind.INTERRUPTED,
+        )
+
+    def _comment(self) -> str:
+        """The full ids, for the server's own views and log; whatever could end a comment is taken out."""
+        fields = logs.current()
+        known = {
+            "run": fields.get("correlation_id"), "parent": fields.get("parent_id"), "job": fields.get("job_id"),
+            "attempt": fields.get("attempt"),
+        }  # fmt: skip
+        words = [f"{name}={_MARK.sub('', str(value))}" for name, value in known.items() if value]
+        return f"/* {' '.join(['dbupkeep', *words])} */"
+
+    def _note(self, diagnostic: Any) -> None:  # noqa: ANN401 - psycopg's Diagnostic
+        if diagnostic.severity_nonlocalized == "WARNING":
+            self._said.append(Said(code=diagnostic.sqlstate or "", text=diagnostic.message_primary or ""))
+
+    def _unlock_all(self) -> None:
+        if not self.connection.closed:
+            with suppress(Exception):  # a broken connection has given its locks up already
+                self.connection.execute("SELECT pg_advisory_unlock_all()")
+
+    def _place(self) -> str:
+        given = self._parameters
+        if service := given.get("service"):
+            return f"service {service}"
+        host = given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or "the local socket"
+        port = given.get("port") or os.environ.get("PGPORT") or "5432"
+        name = given.get("dbname") or os.environ.get("PGDATABASE") or ""
+        return logs.printable(f"{host}:{port}" + (f"/{name}" if name else ""))

@@ -1,0 +1,287 @@
+"""What VACUUM and ANALYZE have in common: one table, or many small ones in a few statements, with evidence for each."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dbupkeep.engine import Report, Work
+from dbupkeep.engines.postgresql import words
+from dbupkeep.engines.postgresql.faults import LOCK_NOT_AVAILABLE, PLAIN_WARNING, UNDEFINED_TABLE
+from dbupkeep.engines.postgresql.handle import Said
+from dbupkeep.engines.postgresql.names import identifier, split
+from dbupkeep.engines.postgresql.watch import Read, Watch, watched
+from dbupkeep.errors import Busy, Interrupted, Kind, Lost, Missing, NotPermitted, OperationError, Refused, UpkeepError
+from dbupkeep.facts import Value
+from dbupkeep.plans import PlanItem
+from dbupkeep.progress import measured
+
+if TYPE_CHECKING:
+    from psycopg import sql
+
+    from dbupkeep.engines.postgresql.handle import Handle
+
+Row = Mapping[str, Any]
+Build = Callable[[Sequence["sql.Composable"], bool], "sql.Composable"]
+"""Makes the statement for some tables; the second argument: leave out what is locked."""
+
+BATCH = 32
+"""Small tables to a statement: enough to save most of the round trips, few enough to stop between."""
+
+_SETTLES = 2.0
+"""Seconds for which the counters of a server before 15 may lag behind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How an operation does it."""
+
+    verb: str  # as a stage: `vacuuming`
+    counter: str  # what the server counts: `vacuums`, `analyzes`
+    view: str  # the named query of the progress
+    read: Callable[[Mapping[int, Row]], Read]  # makes the reader of that view, knowing the state before
+    build: Build
+
+
+@dataclass(slots=True, kw_only=True)
+class _Round:
+    """The tables of one item while they are worked on."""
+
+    handle: Handle
+    item: PlanItem
+    manner: Manner
+    report: Report
+    before: Mapping[int, Row]
+    names: Mapping[int, str]
+    said: list[Said] = field(default_factory=list)
+    faults: list[UpkeepError] = field(default_factory=list)
+
+
+def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
+    """Do it. Raises `Busy` with what was done and what was locked, `NotPermitted`, `Missing`, `Interrupted`, ..."""
+    fit_to_work(handle, item)
+    names = _resolved(handle, item)
+    started_wal = handle.row("wal")["bytes"]
+    before = states(handle, list(names))
+    work = _Round(handle=handle, item=item, manner=manner, report=report, before=before, names=names)
+    report.stage(manner.verb, item.object)
+    started = perf_counter()
+    deadline = _number(item, "deadline")
+    with watched(handle, report, manner.view, manner.read(before), deadline=deadline) as watch:
+        _do(work, watch)
+    seconds = perf_counter() - started
+    _check(work)
+    return Work(
+        seconds=seconds,
+        before=summed(before.values()),
+        values={
+            "tables": len(names),
+            "wal_bytes": handle.row("wal")["bytes"] - started_wal,
+            "lock_wait_seconds": round(watch.seen.lock_wait, 3),
+            **({"blocked": watch.seen.blocker} if watch.seen.blocker else {}),
+            **({"members": json.dumps(_short(before, names))} if len(names) > 1 else {}),
+        },
+        messages=tuple(dict.fromkeys(said.text for said in work.said)),
+    )
+
+
+def fit_to_work(handle: Handle, item: PlanItem) -> None:
+    """Refuse another server or database than the plan's, and one that takes no changes."""
+    for name, now, what in (
+        ("system", handle.identity.system, "server"),
+        ("database_oid", handle.identity.database_oid, "database"),
+    ):
+        planned = item.evidence.get(name)
+        if planned is not None and planned != now:
+            raise Refused(
+                f"{handle.identity.key} is another {what} than at the time of the plan",
+                why=f"its identifier was {planned} and is {now}",
+                hint="plan again; nothing was done",
+                kind=Kind.REPLACED,
+            )
+    if handle.identity.standby:
+        raise Refused(
+            f"{handle.identity.key} is a standby", why="it takes no changes", hint="maintain its primary",
+            kind=Kind.READ_ONLY,
+        )  # fmt: skip
+
+
+def states(handle: Handle, oids: Sequence[int]) -> dict[int, Row]:
+    """What the server says of some tables now."""
+    return {row["oid"]: row for row in handle.rows("state", {"oids": list(oids)})}
+
+
+def summed(rows: Sequence[Row] | Any) -> dict[str, Value]:  # noqa: ANN401 - any collection of rows
+    """The state of several tables as one; of ages the oldest."""
+    listed = list(rows)
+    total: dict[str, Value] = {
+        name: sum(max(0, row[name] or 0) for row in listed)
+        for name in ("bytes", "index_bytes", "rows", "pages", "dead", "inserted", "modified")
+    }
+    return {**total, "age": max((row["age"] or 0 for row in listed), default=0)}
+
+
+def oids_of(item: PlanItem) -> list[int]:
+    """The tables of an item, as the plan knew them."""
+    found: list[int] = json.loads(str(item.evidence.get("oids") or "[]"))
+    return found
+
+
+def _resolved(handle: Handle, item: PlanItem) -> dict[int, str]:
+    """The tables by OID, with their names of now; raises `Missing` where none of them is there any more."""
+    wanted = item.members or (item.object,)
+    parts = [split(name) for name in wanted]
+    asked = {"schemas": [schema for schema, _ in parts], "names": [name for _, name in parts]}
+    found = {(row["schema"], row["name"]): int(row["oid"]) for row in handle.rows("resolve", asked)}
+    planned = set(oids_of(item))
+    known = {found[part]: name for part, name in zip(parts, wanted, strict=True) if found.get(part) in planned}
+    if not known:
+        raise Missing(
+            f"{item.object} is gone", why="it was dropped, renamed or made anew since the plan", hint="plan again"
+        )
+    return known
+
+
+def _do(work: _Round, watch: Watch) -> None:
+    oids = list(work.names)
+    if len(oids) == 1:
+        work.handle.lock(oids[0], work.names[oids[0]])
+        _statement(work, watch, oids, skip_locked=bool(work.item.options.get("skip_locked")))
+        return
+    for first in range(0, len(oids), BATCH):
+        _several(work, watch, oids[first : first + BATCH])
+        work.report.progress(measured(first + BATCH, len(oids), "tables", stage=work.manner.verb))
+
+
+def _several(work: _Round, watch: Watch, oids: Sequence[int]) -> None:
+    """A batch: first all that can be had at once, then what was locked, or behind a fault, one by one."""
+    taken = set(work.handle.try_lock(oids))
+    work.faults += [Busy(f"{work.names[oid]} is being maintained already") for oid in oids if oid in taken]
+    left = [oid for oid in oids if oid not in taken]
+    if left:
+        with _isolated([]):
+            _statement(work, watch, left, skip_locked=True)
+        left = _untouched(work, left)
+    if not work.item.options.get("skip_locked"):
+        for oid in left:
+            with _isolated(work.faults):
+                _statement(work, watch, [oid], skip_locked=False)
+
+
+@contextmanager
+def _isolated(faults: list[UpkeepError]) -> Iterator[None]:
+    """Keep a fault of one table from the others; a stop, a lost connection or a full disk ends them all."""
+    try:
+        yield
+    except UpkeepError as error:
+        if isinstance(error, (Interrupted, Lost, Refused)) or error.kind in (Kind.INTERRUPTED, Kind.SPACE):
+            raise
+        faults.append(error)
+
+
+def _statement(work: _Round, watch: Watch, oids: Sequence[int], *, skip_locked: bool) -> None:
+    statement = work.manner.build([identifier(work.names[oid]) for oid in oids], skip_locked)
+    try:
+        work.said += work.handle.perform(statement, lock_wait=_number(work.item, "lock_wait"))
+    except Lost:
+        if not watch.seen.lost_answer:
+            raise
+        work.handle.reconnect()
+        if _untouched(work, oids):
+            raise
+    except Busy as error:
+        raise Busy(error.what, why=watch.seen.blocker or error.why, hint=error.hint) from error.__cause__
+
+
+def _untouched(work: _Round, oids: Sequence[int]) -> list[int]:
+    """Those of some tables that the server has not counted as done; before 15 its counters come with a delay."""
+    pause, waited = threading.Event(), 0.0
+    while True:
+        now = states(work.handle, oids)
+        counter = work.manner.counter
+        left = [oid for oid in oids if oid in now and (now[oid][counter] or 0) <= (work.before[oid][counter] or 0)]
+        if not left or work.handle.identity.version.has(15) or waited >= _SETTLES:
+            return left
+        pause.wait(0.1)
+        waited += 0.1
+
+
+def _check(work: _Round) -> None:
+    """Raise what kept tables from being worked on: by codes, counters and rights, never by the words of a notice."""
+    left = _untouched(work, list(work.names))
+    codes = {said.code for said in work.said}
+    if not left:
+        return
+    if not work.faults:
+        work.faults += _silent_faults(work, left, codes)
+    if work.faults:
+        raise _summary(work, left)
+
+
+def _silent_faults(work: _Round, left: Sequence[int], codes: set[str]) -> list[UpkeepError]:
+    """What the server skipped with a warning only, or could not be seen to do."""
+    asked = {"oids": list(left)}
+    denied = [work.names[row["oid"]] for row in work.handle.rows("permitted", asked) if not row["permitted"]]
+    if denied and PLAIN_WARNING in codes:
+        return [_denied(work.handle, denied)]
+    if LOCK_NOT_AVAILABLE in codes:
+        names = words.listed([work.names[oid] for oid in left])
+        return [Busy(f"{names} was locked", why="what is locked is left out, as asked for", hint="it comes back")]
+    if UNDEFINED_TABLE in codes:
+        return [Missing(f"{words.listed([work.names[oid] for oid in left])} is gone", hint="plan again")]
+    return []
+
+
+def _denied(handle: Handle, names: list[str]) -> NotPermitted:
+    listed, role = words.listed(names), handle.identity.role
+    if handle.identity.version.has(17):
+        hint = f"GRANT MAINTAIN ON {names[0]} TO {role}, or GRANT pg_maintain TO {role}"
+    else:
+        hint = f"before PostgreSQL 17 only the owner of a table may: GRANT its owner TO {role}"
+    return NotPermitted(
+        f"{role} may not maintain {listed}", why="the server skipped it with a warning and said success", hint=hint
+    )
+
+
+def _summary(work: _Round, left: Sequence[int]) -> UpkeepError:
+    """One error for all that went wrong: of the gravest class there is, with how much was done all the same."""
+    if len(work.names) == 1:
+        return work.faults[0]
+    worst = min(work.faults, key=lambda error: (isinstance(error, (Busy, Missing)), isinstance(error, Busy)))
+    done = len(work.names) - len(left)
+    said = list(dict.fromkeys(error.message for error in work.faults))
+    why = f"{done} of {len(work.names)} tables are done; " + "; ".join(said[:3])
+    cls = type(worst) if isinstance(worst, (Busy, NotPermitted, Missing)) else OperationError
+    error = cls(f"{len(left)} of {len(work.names)} small tables were not done", why=why, hint=worst.hint)
+    error.kind = worst.kind
+    return error
+
+
+def _short(before: Mapping[int, Row], names: Mapping[int, str]) -> dict[str, list[int]]:
+    """Of each member: dead rows, changed rows, bytes and age, as they were."""
+    return {name: member(before[oid]) for oid, name in names.items() if oid in before}
+
+
+def compared(item: PlanItem, work: Work, found: Mapping[int, Row]) -> dict[str, Value]:
+    """Of each member of a group, its state before and after, as JSON; of a single table nothing more."""
+    if "members" not in work.values:
+        return {}
+    before = json.loads(str(work.values["members"]))
+    names = dict(zip(oids_of(item), item.members, strict=True))
+    pairs = {names[oid]: [before.get(names[oid]), member(row)] for oid, row in found.items()}
+    return {"members": json.dumps(pairs)}
+
+
+def member(row: Row) -> list[int]:
+    """A state in short: dead rows, rows changed since ANALYZE, bytes, age."""
+    return [int(row[name] or 0) for name in ("dead", "modified", "bytes", "age")]
+
+
+def _number(item: PlanItem, name: str) -> float:
+    value = item.options.get(name)
+    return float(value) if isinstance(value, (int, float)) else 0.0

@@ -1,0 +1,205 @@
+-- Named queries. `NAME_15` stands in for `NAME` from PostgreSQL 15 on; `{{NAME}}` is the text of another block.
+-- Sessions have search_path = pg_catalog.
+
+-- name: introduction
+WITH settings AS MATERIALIZED (
+  SELECT count(set_config(name, value, false)) AS n FROM unnest(%(names)s::text[], %(values)s::text[]) AS s (name, value)
+)
+SELECT pg_backend_pid() AS pid,
+       current_database()::text AS database,
+       (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database_oid,
+       current_user::text AS role,
+       current_setting('is_superuser')::bool AS superuser,
+       pg_is_in_recovery() AS standby,
+       (SELECT system_identifier FROM pg_control_system()) AS system,
+       current_setting('block_size')::int AS block_size
+  FROM settings
+
+-- name: server
+-- Settings that the formulas use, and what is true of the server as a whole.
+SELECT current_setting('autovacuum')::bool AS autovacuum,
+       current_setting('autovacuum_vacuum_threshold')::float8 AS vacuum_base,
+       current_setting('autovacuum_vacuum_scale_factor')::float8 AS vacuum_scale,
+       current_setting('autovacuum_vacuum_max_threshold', true)::float8 AS vacuum_max,
+       current_setting('autovacuum_vacuum_insert_threshold')::float8 AS insert_base,
+       current_setting('autovacuum_vacuum_insert_scale_factor')::float8 AS insert_scale,
+       current_setting('autovacuum_analyze_threshold')::float8 AS analyze_base,
+       current_setting('autovacuum_analyze_scale_factor')::float8 AS analyze_scale,
+       current_setting('autovacuum_freeze_max_age')::float8 AS freeze_max_age,
+       current_setting('autovacuum_multixact_freeze_max_age')::float8 AS multixact_freeze_max_age,
+       current_setting('track_counts')::bool AS track_counts,
+       has_table_privilege('pg_catalog.pg_statistic', 'SELECT') AS sees_statistics,
+       pg_has_role('pg_read_all_stats', 'MEMBER') AS sees_sessions,
+       (SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()) AS database_age,
+       (SELECT mxid_age(datminmxid) FROM pg_database WHERE datname = current_database()) AS database_multixact_age,
+       (SELECT sum(relpages)::bigint FROM pg_class) AS pages
+
+-- name: tables
+-- One row for each table, materialized view and partitioned table; no sizes, which would look at every file.
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+       c.relpersistence::text AS persistence, c.reltuples::float8 AS rows, c.relpages AS pages,
+       {{frozen_pages}} AS frozen_pages, c.relallvisible AS visible_pages,
+       CASE WHEN c.relkind <> 'p' THEN age(c.relfrozenxid) END AS age,
+       CASE WHEN c.relkind <> 'p' THEN mxid_age(c.relminmxid) END AS multixact_age,
+       c.reloptions AS options, {{permission}} AS permitted,
+       CASE WHEN c.relispartition THEN (SELECT inhparent::bigint FROM pg_inherits WHERE inhrelid = c.oid LIMIT 1) END AS parent,
+       pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_live_tuples(c.oid) AS live,
+       pg_stat_get_mod_since_analyze(c.oid) AS modified, pg_stat_get_ins_since_vacuum(c.oid) AS inserted,
+       pg_stat_get_vacuum_count(c.oid) AS vacuums, pg_stat_get_analyze_count(c.oid) AS analyzes,
+       greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) AS vacuumed_at,
+       greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analyzed_at,
+       t.oid::bigint AS toast_oid, t.reltuples::float8 AS toast_rows, t.relpages AS toast_pages, t.reloptions AS toast_options,
+       age(t.relfrozenxid) AS toast_age, mxid_age(t.relminmxid) AS toast_multixact_age,
+       pg_stat_get_dead_tuples(t.oid) AS toast_dead, pg_stat_get_ins_since_vacuum(t.oid) AS toast_inserted
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_class t ON t.oid = c.reltoastrelid AND t.oid <> 0
+ CROSS JOIN ({{role}}) m
+ WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+
+-- name: permission
+c.relowner = ANY (m.roles) OR m.owns AND NOT c.relisshared
+
+-- name: permission_17
+has_table_privilege(c.oid, 'MAINTAIN') OR m.owns AND NOT c.relisshared
+
+-- name: role
+SELECT array_agg(r.oid) AS roles,
+       (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()) AS owns
+  FROM pg_roles r WHERE pg_has_role(r.oid, 'USAGE')
+
+-- name: role_17
+SELECT pg_has_role(datdba, 'USAGE') AS owns FROM pg_database WHERE datname = current_database()
+
+-- name: frozen_pages
+NULL::int
+
+-- name: frozen_pages_18
+c.relallfrozen
+
+-- name: missing_statistics
+-- Tables with rows of which a column, an expression index or an extended statistics object has never been analysed:
+-- the rule of vacuumdb --missing-stats-only. Wants SELECT on pg_statistic.
+SELECT a.attrelid::bigint AS oid, count(*) AS missing
+  FROM pg_attribute a
+  JOIN pg_class c ON c.oid = a.attrelid AND (c.reltuples <> 0 OR c.relkind = 'p') AND c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+  LEFT JOIN pg_statistic s ON s.starelid = a.attrelid AND s.staattnum = a.attnum AND s.stainherit = (c.relkind = 'p')
+ WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0 AND a.attgenerated <> 'v'
+   AND s.starelid IS NULL AND (c.oid >= 16384 OR c.relkind <> 'r')
+ GROUP BY a.attrelid
+UNION ALL
+SELECT i.indrelid::bigint, count(*)
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indrelid AND c.reltuples <> 0 AND c.relkind IN ('r', 'm')
+  JOIN pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum > 0 AND i.indkey[a.attnum - 1] = 0
+   AND a.attstattarget IS DISTINCT FROM 0
+  LEFT JOIN pg_statistic s ON s.starelid = a.attrelid AND s.staattnum = a.attnum
+ WHERE i.indexprs IS NOT NULL AND i.indisready AND s.starelid IS NULL
+ GROUP BY i.indrelid
+UNION ALL
+SELECT e.stxrelid::bigint, count(*)
+  FROM pg_statistic_ext e
+  JOIN pg_class c ON c.oid = e.stxrelid AND c.reltuples <> 0
+  LEFT JOIN pg_statistic_ext_data d ON d.stxoid = e.oid
+ WHERE d.stxoid IS NULL AND e.stxstattarget IS DISTINCT FROM 0
+ GROUP BY e.stxrelid
+
+-- name: sizes
+-- Bytes with TOAST, maps and indexes, of the tables that are looked at closely.
+SELECT oid::bigint AS oid, pg_table_size(oid) AS bytes, pg_indexes_size(oid) AS index_bytes
+  FROM unnest(%(oids)s::oid[]) AS oid
+
+-- name: horizon
+-- Who keeps dead rows from being removed, the oldest first: sessions, prepared transactions, slots, standbys.
+SELECT 'session' AS kind, a.pid, a.usename::text AS role, a.application_name AS name, a.state,
+       extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start))::float8 AS seconds,
+       greatest(age(a.backend_xmin), age(a.backend_xid)) AS age, a.datname::text AS database
+  FROM pg_stat_activity a
+ WHERE a.pid <> pg_backend_pid() AND (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)
+   AND a.backend_type <> 'walsender' AND a.query !~* '^\s*(/\*.*?\*/\s*)?(vacuum|autovacuum: )'
+UNION ALL
+SELECT 'prepared', NULL, p.owner::text, p.gid, NULL,
+       extract(epoch FROM clock_timestamp() - p.prepared)::float8, age(p.transaction), p.database::text
+  FROM pg_prepared_xacts p
+UNION ALL
+SELECT 'slot', s.active_pid, NULL, s.slot_name::text, CASE WHEN s.active THEN 'active' ELSE 'inactive' END,
+       NULL, greatest(age(s.xmin), age(s.catalog_xmin)), s.database::text
+  FROM pg_replication_slots s
+ WHERE s.xmin IS NOT NULL OR s.catalog_xmin IS NOT NULL
+UNION ALL
+SELECT 'standby', r.pid, r.usename::text, r.application_name, r.state, NULL, age(r.backend_xmin), NULL
+  FROM pg_stat_replication r
+ WHERE r.backend_xmin IS NOT NULL
+ ORDER BY age DESC NULLS LAST
+ LIMIT 20
+
+-- name: at_work
+-- Vacuums that run in this database, ours and others'.
+SELECT p.pid, p.relid::bigint AS oid, a.backend_type = 'autovacuum worker' AS auto,
+       a.query LIKE '%%(to prevent wraparound)%%' AS wraparound, a.application_name AS name
+  FROM pg_stat_progress_vacuum p JOIN pg_stat_activity a USING (pid)
+ WHERE p.datname = current_database()
+
+-- name: replication
+SELECT count(*) AS standbys, max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn))::bigint AS lag_bytes,
+       max(extract(epoch FROM replay_lag))::float8 AS lag_seconds,
+       (SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))::bigint FROM pg_replication_slots) AS slot_bytes
+  FROM pg_stat_replication
+
+-- name: collations
+SELECT collname::text AS name, collversion AS recorded, pg_collation_actual_version(oid) AS actual
+  FROM pg_collation
+ WHERE collversion IS NOT NULL AND collversion <> pg_collation_actual_version(oid)
+
+-- name: collations_15
+SELECT collname::text AS name, collversion AS recorded, pg_collation_actual_version(oid) AS actual
+  FROM pg_collation
+ WHERE collversion IS NOT NULL AND collversion <> pg_collation_actual_version(oid)
+UNION ALL
+SELECT 'default', datcollversion, pg_database_collation_actual_version(oid)
+  FROM pg_database
+ WHERE datname = current_database() AND datcollversion <> pg_database_collation_actual_version(oid)
+
+-- name: state
+-- What VACUUM and ANALYZE change, of some tables by OID: before and after the work.
+SELECT c.oid::bigint AS oid, pg_table_size(c.oid) AS bytes, pg_indexes_size(c.oid) AS index_bytes,
+       c.reltuples::float8 AS rows, c.relpages AS pages, c.relallvisible AS visible_pages,
+       age(CASE WHEN c.relkind <> 'p' THEN c.relfrozenxid END) AS age,
+       pg_stat_get_dead_tuples(c.oid) + coalesce(pg_stat_get_dead_tuples(nullif(c.reltoastrelid, 0)), 0) AS dead,
+       pg_stat_get_ins_since_vacuum(c.oid) AS inserted, pg_stat_get_mod_since_analyze(c.oid) AS modified,
+       pg_stat_get_vacuum_count(c.oid) + coalesce(pg_stat_get_vacuum_count(nullif(c.reltoastrelid, 0)), 0) AS vacuums,
+       pg_stat_get_analyze_count(c.oid) AS analyzes
+  FROM pg_class c
+ WHERE c.oid = ANY (%(oids)s::oid[])
+
+-- name: resolve
+-- Objects by their qualified names, as a plan wrote them.
+SELECT c.oid::bigint AS oid, c.relname AS name, n.nspname AS schema
+  FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS w (schema, name)
+  JOIN pg_namespace n ON n.nspname = w.schema
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+
+-- name: permitted
+-- Whether the role may maintain some tables.
+SELECT c.oid::bigint AS oid, {{permission}} AS permitted
+  FROM pg_class c CROSS JOIN ({{role}}) m
+ WHERE c.oid = ANY (%(oids)s::oid[])
+
+-- name: wal
+SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint END AS bytes
+
+-- name: looking_on
+-- What a session of ours is doing, and who is in its way.
+SELECT a.state, a.wait_event_type, b.pid AS blocker, b.usename::text AS blocker_role, b.application_name AS blocker_name,
+       b.state AS blocker_state, extract(epoch FROM clock_timestamp() - b.xact_start)::float8 AS blocker_seconds
+  FROM pg_stat_activity a
+  LEFT JOIN LATERAL (
+    SELECT * FROM pg_stat_activity o WHERE a.wait_event_type = 'Lock' AND o.pid = ANY (pg_blocking_pids(a.pid))
+     ORDER BY o.xact_start LIMIT 1) b ON true
+ WHERE a.pid = %(pid)s
+
+-- name: progress_vacuum
+SELECT * FROM pg_stat_progress_vacuum WHERE pid = %(pid)s
+
+-- name: progress_analyze
+SELECT * FROM pg_stat_progress_analyze WHERE pid = %(pid)s

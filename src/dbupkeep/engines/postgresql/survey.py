@@ -1,0 +1,195 @@
+"""Reads what a plan needs to know, in a few catalogue queries; sizes only of tables that may be candidates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from dbupkeep.engine import Scope
+from dbupkeep.engines.postgresql import needs, surroundings
+from dbupkeep.engines.postgresql.names import told
+from dbupkeep.engines.postgresql.selection import Selection, selection
+from dbupkeep.errors import Missing
+from dbupkeep.facts import DatabaseFacts, ObjectFacts, Value
+from dbupkeep.operations import Operation
+
+if TYPE_CHECKING:
+    from dbupkeep.engines.postgresql.handle import Handle
+
+ENGINE = "postgresql"
+
+KINDS = {"r": "table", "m": "materialized view", "p": "partitioned table"}
+
+_SETTINGS = {
+    "autovacuum_vacuum_threshold": "set_vacuum_base",
+    "autovacuum_vacuum_scale_factor": "set_vacuum_scale",
+    "autovacuum_vacuum_max_threshold": "set_vacuum_max",
+    "autovacuum_vacuum_insert_threshold": "set_insert_base",
+    "autovacuum_vacuum_insert_scale_factor": "set_insert_scale",
+    "autovacuum_analyze_threshold": "set_analyze_base",
+    "autovacuum_analyze_scale_factor": "set_analyze_scale",
+    "autovacuum_freeze_max_age": "set_freeze_max_age",
+    "autovacuum_multixact_freeze_max_age": "set_multixact_freeze_max_age",
+}
+"""A table's own settings that the formulas use."""
+
+_ALWAYS = ("oid", "rows", "pages", "age", "permitted")
+_COUNTED = (
+    "multixact_age", "frozen_pages", "visible_pages", "dead", "live", "modified", "inserted", "vacuums", "analyzes",
+    "toast_oid", "toast_rows", "toast_pages", "toast_age", "toast_multixact_age", "toast_dead", "toast_inserted",
+)  # fmt: skip
+"""Columns that become values as they are; of the second, what is zero is left out."""
+
+_SAME_ANALYZE = timedelta(minutes=10)
+
+_CANDIDATE = 0.2
+"""Sizes are looked up from this part of autovacuum's thresholds on; below it the catalogue's estimate does."""
+
+
+def look(handle: Handle, scope: Scope) -> DatabaseFacts:
+    """Survey one database. Raises `Missing` when a table was named that is not there."""
+    chosen = selection(scope.config, handle.target.exclude)
+    server = handle.row("server")
+    server["partial_analyze"] = handle.identity.version.has(18)
+    rows = handle.rows("tables")
+    missing = _missing_statistics(handle, scope, server)
+    objects = _tables(rows, chosen, server, missing)
+    if chosen.is_narrow and not objects:
+        raise Missing(
+            "no table is of that name",
+            why=f"nothing in {handle.identity.database} matches what was chosen",
+            hint="names are schema.name, with * and ?; capitals and strange characters in double quotes",
+        )
+    around = surroundings.look(handle, scope.now)
+    return DatabaseFacts(
+        target=handle.identity.key,
+        engine=ENGINE,
+        version=str(handle.identity.version),
+        surveyed_at=scope.now,
+        bytes=int(server.pop("pages") or 0) * handle.identity.block_size,
+        identity={
+            "system": handle.identity.system,
+            "database": handle.identity.database,
+            "database_oid": handle.identity.database_oid,
+        },
+        values={**server, **around.values, "standby": handle.identity.standby, "role": handle.identity.role,
+                "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work)},
+        objects=_with_sizes(handle, objects, server),
+        notices=around.notices,
+    )  # fmt: skip
+
+
+def _missing_statistics(handle: Handle, scope: Scope, server: Mapping[str, Any]) -> dict[int, int]:
+    """Columns without statistics by table; empty where nobody asks, or where the role may not look."""
+    if Operation.ANALYZE not in scope.operations or not server["sees_statistics"]:
+        return {}
+    found: dict[int, int] = {}
+    for row in handle.rows("missing_statistics"):
+        found[row["oid"]] = found.get(row["oid"], 0) + int(row["missing"])
+    return found
+
+
+def _tables(
+    rows: Sequence[Mapping[str, Any]], chosen: Selection, server: Mapping[str, Any], missing: Mapping[int, int]
+) -> list[ObjectFacts]:
+    below = _of_partitions(rows, float(server["analyze_scale"]))
+    found = []
+    for row in rows:
+        if not chosen.takes(row["schema"], row["name"]) or _too_young(row, chosen):
+            continue
+        values: dict[str, Value] = {name: row[name] for name in _ALWAYS}
+        values.update((name, row[name]) for name in _COUNTED if row[name])
+        values.update(_own_settings(row["options"], ""), **_own_settings(row["toast_options"], "toast_"))
+        values["analyzed"] = row["analyzed_at"] is not None
+        if row["oid"] in missing:
+            values["missing_statistics"] = missing[row["oid"]]
+        if row["schema"] in ("pg_catalog", "information_schema"):
+            values["system"] = True
+        if row["kind"] == "p":
+            values.update(below.get(row["oid"], {}))
+        elif row["parent"]:
+            values["parent"] = row["parent"]
+        found.append(
+            ObjectFacts(name=told(row["schema"], row["name"]), kind=KINDS[row["kind"]], bytes=None, values=values)
+        )
+    return found
+
+
+def _too_young(row: Mapping[str, Any], chosen: Selection) -> bool:
+    if not (chosen.min_xid_age or chosen.min_mxid_age):
+        return False
+    age = max(row["age"] or 0, row["toast_age"] or 0)
+    multixact_age = max(row["multixact_age"] or 0, row["toast_multixact_age"] or 0)
+    return age < chosen.min_xid_age or multixact_age < chosen.min_mxid_age
+
+
+def _own_settings(options: Sequence[str] | None, prefix: str) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for option in options or ():
+        name, _, text = option.partition("=")
+        if name in _SETTINGS:
+            found[prefix + _SETTINGS[name]] = float(text)
+        elif name == "autovacuum_enabled" and text.lower() in ("false", "off", "no", "0"):
+            found[f"{prefix}autovacuum_off"] = True
+    return found
+
+
+def _of_partitions(rows: Sequence[Mapping[str, Any]], scale: float) -> dict[int, dict[str, Value]]:
+    """For each partitioned table: rows, pages and changes of the partitions below it.
+
+    The server counts no changes for the parent. A partition that was analysed anew since its parent has changed by
+    about autovacuum's share of its rows; to that comes what each has counted since. An ANALYZE of the parent goes on
+    to its partitions (until 17), so those that follow within a while are taken as of the same one.
+    """
+    by_oid = {row["oid"]: row for row in rows}
+    found: dict[int, dict[str, Value]] = {
+        row["oid"]: {"rows": 0.0, "pages": 0, "modified": 0.0, "partitions": 0} for row in rows if row["kind"] == "p"
+    }
+    for row in rows:
+        above = row["parent"] if row["kind"] != "p" else None
+        while above in found:
+            parent, sums = by_oid[above], found[above]
+            since = parent["analyzed_at"]
+            changed = float(row["modified"] or 0)
+            if since is not None and row["analyzed_at"] is not None and row["analyzed_at"] - since > _SAME_ANALYZE:
+                _add(sums, anew=max(0.0, row["rows"]) * scale)
+                sums["anew_at"] = max(needs.number(sums, "anew_at"), row["analyzed_at"].timestamp())
+            _add(sums, rows=max(0.0, row["rows"]), pages=row["pages"], modified=changed, partitions=1)
+            above = parent["parent"]
+    return found
+
+
+def _add(sums: dict[str, Value], **more: float) -> None:
+    for name, value in more.items():
+        sums[name] = needs.number(sums, name) + value
+
+
+def _with_sizes(handle: Handle, objects: Sequence[ObjectFacts], server: Mapping[str, Any]) -> tuple[ObjectFacts, ...]:
+    """Real sizes for those that may be due; for the others what the catalogue last counted."""
+    block = handle.identity.block_size
+    near = [table for table in objects if _is_candidate(table, server)]
+    asked = {"oids": [table.values["oid"] for table in near]}
+    sizes = {row["oid"]: row for row in handle.rows("sizes", asked)} if near else {}
+    found = []
+    for table in objects:
+        size = sizes.get(int(needs.number(table.values, "oid")))
+        pages = needs.number(table.values, "pages") + needs.number(table.values, "toast_pages")
+        values = {**table.values, "index_bytes": size["index_bytes"]} if size else table.values
+        found.append(
+            ObjectFacts(
+                name=table.name, kind=table.kind, bytes=size["bytes"] if size else int(pages * block), values=values
+            )
+        )
+    return tuple(found)
+
+
+def _is_candidate(table: ObjectFacts, server: Mapping[str, Any]) -> bool:
+    if table.kind == "partitioned table":
+        return False
+    if table.values.get("missing_statistics") or needs.vacuum_need(
+        table, server, share=_CANDIDATE, freeze_share=_CANDIDATE
+    ).due:
+        return True
+    return needs.analyze_need(table, server, share=_CANDIDATE).due

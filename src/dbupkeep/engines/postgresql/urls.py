@@ -1,0 +1,78 @@
+"""Where a database is: libpq's own URLs, services, `.pgpass` and environment; never a password in the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from dbupkeep.definitions import Target
+from dbupkeep.errors import NotPermitted, UsageError
+
+_HINT = (
+    "write postgresql://HOST/DATABASE, or postgresql:///?service=NAME; the password comes from .pgpass or PGPASSWORD"
+)
+
+DEFAULTS: Mapping[str, str] = {
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+    "client_encoding": "UTF8",
+}
+"""For what the URL, the service and the environment do not say: a dead path is noticed within a minute."""
+
+_ENVIRONMENT = {"connect_timeout": "PGCONNECT_TIMEOUT"}
+
+
+def parameters_of(url: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The parameters of a URL. Raises `UsageError`, which never repeats the URL: it may have a password in it."""
+    parsed = _parse(url)
+    secret = sorted(name for name in ("password", "sslpassword", "oauth_client_secret") if parsed.get(name))
+    if secret:
+        raise UsageError(
+            f"the target's URL has a {secret[0]} in it",
+            why="anybody on this machine can read the arguments of a program, and ledgers and logs would keep it",
+            hint=_HINT,
+        )
+    wanted = {
+        name: value
+        for name, value in DEFAULTS.items()
+        if name not in parsed and _ENVIRONMENT.get(name, "") not in environment
+    }
+    return {**wanted, **parsed}
+
+
+def target_of(text: str, *, name: str = "", exclude: tuple[str, ...] = ()) -> Target:
+    """Make a target of a URL. Raises `UsageError`."""
+    parsed = parameters_of(text, {})
+    return Target(name=name or parsed.get("dbname") or parsed.get("service") or "postgresql", url=text, exclude=exclude)
+
+
+def with_database(url: str, database: str) -> str:
+    """The same server's URL, with another database."""
+    parsed = {key: value for key, value in _parse(url).items() if key != "dbname"}
+    query = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in sorted(parsed.items()))
+    return f"postgresql:///{quote(database, safe='')}" + (f"?{query}" if query else "")
+
+
+def key_of(host: str, port: int, database: str) -> str:
+    """What the ledger calls a database: the same for every way of writing its URL."""
+    return f"postgresql://{quote(host, safe='.:-')}:{port}/{quote(database, safe='')}"
+
+
+def _parse(url: str) -> dict[str, str]:
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        found = conninfo_to_dict(url)
+    except (ProgrammingError, UnicodeError, ValueError):
+        found = None
+    if found is None or not url.lower().startswith(("postgresql://", "postgres://")):
+        # Outside of the handler, and with nothing of libpq's text: it repeats what it could not read.
+        raise UsageError("the target's URL cannot be read", why="it is no URL that libpq understands", hint=_HINT)
+    if "\0" in url:
+        raise NotPermitted("the target's URL has a NUL in it", hint=_HINT)
+    return {key: str(value) for key, value in found.items() if value is not None}

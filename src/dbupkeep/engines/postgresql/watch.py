@@ -1,0 +1,159 @@
+"""Looks on from a second connection while a statement runs: how far it is, who blocks it, and whether it still is there.
+
+It has a thread of its own, so that a network path that froze holds up nobody. It sets in after a moment: short
+statements, which are most, cost no second connection.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dbupkeep import logs
+from dbupkeep.engine import Report
+from dbupkeep.engines.postgresql.progress import waiting
+from dbupkeep.errors import UpkeepError
+from dbupkeep.logs import printable
+from dbupkeep.progress import Progress
+
+if TYPE_CHECKING:
+    from dbupkeep.engines.postgresql.handle import Handle
+
+Read = Callable[[Mapping[str, Any]], Progress]
+
+SETS_IN = 0.4
+PERIOD = 0.5
+"""Seconds until the first look, and between looks."""
+
+GONE_LOOKS = 4
+"""So many looks in a row at an idle session mean that its answer got lost on the way."""
+
+_GRACE = 5.0
+"""Seconds that a cancelled statement gets to end before the connection is cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen by the end."""
+
+    lock_wait: float = 0.0  # seconds that the statement waited for locks, as far as was seen
+    blocker: str = ""  # the last one
+    lost_answer: bool = False  # the server was done, and the answer did not arrive
+    looks: int = 0
+
+
+class Watch:
+    """The looking on at one statement, or at several in a row."""
+
+    def __init__(self, handle: Handle, view: str, read: Read, *, deadline: float = 0.0) -> None:
+        """`view` is the named query of the progress; `deadline` in seconds, 0 for none."""
+        self._handle = handle
+        self._view = view
+        self._read = read
+        self._deadline = deadline
+        self._started = perf_counter()
+        self._ended = threading.Event()
+        self._other: Handle | None = None
+        self._progress: Progress | None = None
+        self._idle = 0
+        self._blocked_since: float | None = None
+        self._late_since: float | None = None
+        self.seen = Seen()
+
+    def sample(self) -> Progress | None:
+        """The last word; never waits."""
+        return self._progress
+
+    def start(self) -> threading.Thread:
+        """Begin to look."""
+        thread = threading.Thread(target=logs.carry(self._go_on), name="dbupkeep-watch", daemon=True)
+        thread.start()
+        return thread
+
+    def end(self, thread: threading.Thread) -> None:
+        """End it; a connection that hangs is cut."""
+        self._ended.set()
+        thread.join(timeout=0.2)
+        if thread.is_alive() and self._other is not None:
+            self._other.hang_up()
+            thread.join(timeout=1.0)
+
+    def _go_on(self) -> None:
+        try:
+            if self._ended.wait(SETS_IN):
+                return
+            while not self._ended.is_set():
+                self._watch_the_clock()
+                self._look()
+                self._ended.wait(PERIOD)
+        finally:
+            if self._other is not None:
+                self._other.close()
+
+    def _look(self) -> None:
+        """One look. One that fails says nothing: the work itself will say what is wrong."""
+        try:
+            if self._other is None:
+                self._other = self._handle.second()
+            asked = {"pid": self._handle.identity.pid}
+            state = self._other.rows("looking_on", asked)
+            found = self._other.rows(self._view, asked)
+        except UpkeepError:
+            self._other = None
+            return
+        self.seen = replace(self.seen, looks=self.seen.looks + 1)
+        self._note_lost_answer(state)
+        sentence = self._note_lock(state)
+        if sentence:
+            self._progress = Progress(stage=sentence)
+        elif found:
+            self._progress = self._read(found[0])
+
+    def _note_lock(self, state: list[dict[str, Any]]) -> str:
+        now = perf_counter()
+        blocked = bool(state) and state[0]["wait_event_type"] == "Lock"
+        if self._blocked_since is not None:
+            self.seen = replace(self.seen, lock_wait=self.seen.lock_wait + now - self._blocked_since)
+        first = self._blocked_since is None
+        self._blocked_since = now if blocked else None
+        if not blocked:
+            return ""
+        if first and self.seen.looks == 1:
+            self.seen = replace(self.seen, lock_wait=now - self._started)
+        sentence = printable(waiting(state[0], self.seen.lock_wait))
+        self.seen = replace(self.seen, blocker=sentence)
+        return sentence
+
+    def _note_lost_answer(self, state: list[dict[str, Any]]) -> None:
+        at_work = self._handle.at_work
+        self._idle = self._idle + 1 if at_work and (not state or state[0]["state"] == "idle") else 0
+        if self._idle >= GONE_LOOKS:
+            self.seen = replace(self.seen, lost_answer=True)
+            self._handle.hang_up()
+
+    def _watch_the_clock(self) -> None:
+        now = perf_counter()
+        if not self._deadline or now - self._started < self._deadline:
+            return
+        if self._late_since is None:
+            self._late_since = now
+        self._handle.interrupt(late=True)
+        if now - self._late_since > _GRACE:
+            self._handle.hang_up()
+
+
+@contextmanager
+def watched(handle: Handle, report: Report, view: str, read: Read, *, deadline: float = 0.0) -> Iterator[Watch]:
+    """Have the statements inside looked at."""
+    watch = Watch(handle, view, read, deadline=deadline)
+    thread = watch.start()
+    report.follow(watch.sample)
+    try:
+        yield watch
+    finally:
+        report.follow(None)
+        watch.end(thread)
