@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dbupkeep.operations import CATALOGUE
 from dbupkeep.plans import Decision, PlanItem, Proposal
+
+WHOLE = ""
+"""The hold that meets every other one."""
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Proposal))
 
 
 def lay_out(proposals: Sequence[Proposal]) -> tuple[PlanItem, ...]:
@@ -15,33 +20,44 @@ def lay_out(proposals: Sequence[Proposal]) -> tuple[PlanItem, ...]:
     Each item that runs waits for the one before it on the same hold, or on the whole target; an item whose operation
     is a gate bars those after it unless it completes.
     """
-    ordered = _ordered(_without_redundant(proposals))
     items: list[PlanItem] = []
-    for place, proposal in enumerate(ordered):
-        before = [item for item in items if item.decision is Decision.RUN and _meet(item.hold, proposal.hold)]
-        runs = proposal.decision is Decision.RUN
-        gates = tuple(item.place for item in before if CATALOGUE[item.operation].gate)
-        last = _last_of_each_hold(before)
-        items.append(_placed(proposal, place, tuple(sorted({*last, *gates})) if runs else (), gates if runs else ()))
+    last: dict[str, int] = {}  # by hold; the last one is enough, since it waits for those before it
+    gates: dict[str, list[int]] = {}
+    for place, proposal in enumerate(_ordered(_without_redundant(proposals))):
+        if proposal.decision is not Decision.RUN:
+            items.append(_placed(proposal, place, (), ()))
+            continue
+        met = {proposal.hold, WHOLE} if proposal.hold != WHOLE else {*last}
+        barred_by = sorted(gate for hold in met for gate in gates.get(hold, ()))
+        after = {last[hold] for hold in met if hold in last}
+        items.append(_placed(proposal, place, tuple(sorted(after.union(barred_by))), tuple(barred_by)))
+        last[proposal.hold] = place
+        if CATALOGUE[proposal.operation].gate:
+            gates.setdefault(proposal.hold, []).append(place)
     return tuple(items)
 
 
 def _without_redundant(proposals: Sequence[Proposal]) -> list[Proposal]:
+    covering: dict[str, list[tuple[int, Proposal]]] = {}
+    for position, proposal in enumerate(proposals):
+        if proposal.covers and proposal.decision is Decision.RUN:
+            covering.setdefault(proposal.hold, []).append((position, proposal))
     kept = []
     for proposal in proposals:
-        reason = _covered(proposal, proposals)
+        reason = _covered(proposal, covering) if covering else ""
         kept.append(dataclasses.replace(proposal, decision=Decision.SKIP, reason=reason) if reason else proposal)
     return kept
 
 
-def _covered(proposal: Proposal, proposals: Sequence[Proposal]) -> str:
-    """Why another proposal makes this one redundant, if one does."""
-    for other in proposals:
-        if other is not proposal and other.decision is Decision.RUN and _contains(other.hold, proposal.hold):
-            reason = other.covers.get(proposal.operation)
-            if reason:
-                return reason
-    return ""
+def _covered(proposal: Proposal, covering: Mapping[str, Sequence[tuple[int, Proposal]]]) -> str:
+    """Why another proposal, on the same hold or on the whole target, makes this one redundant, if one does."""
+    reasons = [
+        (position, other.covers[proposal.operation])
+        for hold in {proposal.hold, WHOLE}
+        for position, other in covering.get(hold, ())
+        if other is not proposal and other.covers.get(proposal.operation)
+    ]
+    return min(reasons)[1] if reasons else ""
 
 
 def _ordered(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -51,19 +67,6 @@ def _ordered(proposals: Sequence[Proposal]) -> list[Proposal]:
     return sorted(proposals, key=lambda proposal: (first[proposal.hold], CATALOGUE[proposal.operation].rank))
 
 
-def _last_of_each_hold(items: Sequence[PlanItem]) -> set[int]:
-    """It is enough to wait for the last item of each hold: that one waits for those before it."""
-    return set({item.hold: item.place for item in items}.values())
-
-
-def _meet(one: str, other: str) -> bool:
-    return not one or not other or one == other
-
-
-def _contains(outer: str, inner: str) -> bool:
-    return not outer or outer == inner
-
-
 def _placed(proposal: Proposal, place: int, after: tuple[int, ...], gates: tuple[int, ...]) -> PlanItem:
-    values = {field.name: getattr(proposal, field.name) for field in dataclasses.fields(Proposal)}
+    values = {name: getattr(proposal, name) for name in _FIELDS}
     return PlanItem(**values, place=place, after=after, gates=gates)
