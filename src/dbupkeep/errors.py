@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 
 class Kind(StrEnum):
@@ -217,8 +218,8 @@ class IllegalTransition(UpkeepError):
     kind = Kind.ILLEGAL
 
 
-def revive(document: Mapping[str, str]) -> UpkeepError:
-    """Make an error of what another process of ours said of it: `class`, `kind`, `what`, `why`, `hint`."""
+def revive(document: Mapping[str, Any]) -> UpkeepError:
+    """Make an error of what another process of ours said of it: `class`, `kind`, `what`, `why`, `hint`, `objects`."""
     classes = {cls.__name__: cls for cls in _family(UpkeepError)}
     cls = classes.get(document["class"], UpkeepError)
     error = UpkeepError.__new__(cls)
@@ -229,6 +230,8 @@ def revive(document: Mapping[str, str]) -> UpkeepError:
         hint=document.get("hint", ""),
         kind=Kind(document["kind"]),
     )
+    if isinstance(error, Damaged):
+        error.objects = tuple(document.get("objects", ()))
     return error
 
 

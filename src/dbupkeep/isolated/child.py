@@ -96,7 +96,9 @@ class Host:
             result = getattr(self, f"do_{call}")(**arguments)
         except UpkeepError as error:
             self._out.say(
-                error=error.document() | {"class": type(error).__name__, "what": error.what, "why": error.why}
+                error=error.document()
+                | {"class": type(error).__name__, "what": error.what, "why": error.why}
+                | {"objects": list(getattr(error, "objects", ()))}
             )
         except Exception as error:  # noqa: BLE001 - goes to the parent, which turns it into an outcome
             what = f"unforeseen: {type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -9,15 +10,14 @@ from typing import Any
 from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json, to_json
 from dbupkeep.engine import Engine, Evidence, Session, Work
-from dbupkeep.errors import Kind, Refused, UpkeepError, UsageError
+from dbupkeep.errors import Damaged, Kind, Refused, UpkeepError, UsageError
 from dbupkeep.estimates import Measurement
-from dbupkeep.events import JobCompleted
+from dbupkeep.events import JobCompleted, JobFailed
 from dbupkeep.jobs import Job, JobType
 from dbupkeep.ledger import Reader
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Plan, PlanItem
 from dbupkeep.worker import Context, Ended
-
 
 PLANS = 8
 """How many plans a worker process keeps at hand."""
@@ -62,9 +62,10 @@ class DatabaseMaintenanceOperationWorker:
                 context.report.follow(None)
                 session.close()
         except UpkeepError as error:
-            raise error.at(
-                operation=item.operation.value, object=item.object, target=plan.target.name, stage=stage
-            ) from error.__cause__
+            error.at(operation=item.operation.value, object=item.object, target=plan.target.name, stage=stage)
+            if isinstance(error, Damaged) and item.operation is Operation.CHECK:
+                return Ended(event=JobFailed(error=error.document()), sample=self._damage(plan, item, error))
+            raise error from error.__cause__
 
     def _work(self, session: Session, plan: Plan, item: PlanItem, context: Context) -> Ended:
         if context.lost_tag:
@@ -97,6 +98,23 @@ class DatabaseMaintenanceOperationWorker:
             predicted_gain=item.estimate.gain_bytes,
             predicted_seconds=item.estimate.seconds,
             effective=evidence.effective.value,
+        )
+
+    def _damage(self, plan: Plan, item: PlanItem, error: Damaged) -> Measurement:
+        """What a check found: the next plan repairs exactly that."""
+        return Measurement(
+            at=self._clock.now(),
+            engine=plan.target.engine,
+            target=plan.facts.target,
+            object=item.object,
+            operation=item.operation,
+            method=item.method,
+            seconds=0.0,
+            work_bytes=0,
+            bytes_before=plan.facts.bytes,
+            bytes_after=plan.facts.bytes,
+            effective="yes",
+            values={"damaged": json.dumps(list(error.objects))},
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 
 import apsw
@@ -101,7 +102,8 @@ def damaged(handle: Handle, faults: Sequence[str]) -> Damaged:
     indexes = {match["name"] for fault in faults if (match := _OF_INDEX.search(fault))}
     only_indexes = all(_OF_INDEX.search(fault) for fault in faults)
     repair = (
-        "the rows are sound, only indexes are not: `dbupkeep run --operations reindex --force` rebuilds them"
+        f"the rows are sound, only indexes are not: `dbupkeep run {shlex.quote(str(handle.path))} --operations reindex`"
+        " rebuilds them"
         if only_indexes
         else "stop writing to it, keep a copy of the file with its -wal or -journal, and restore a backup"
     )
