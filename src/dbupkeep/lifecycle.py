@@ -285,7 +285,7 @@ class _Step:
         for child in self.tx.unended(parent_id):
             if child.phase is Phase.ORCHESTRATION:
                 self._skip_pending(child.id, reason)
-            elif child.status is JobStatus.PENDING:
+            elif self.known(child.id).status is JobStatus.PENDING:  # still: one skipped before it may have ended it too
                 self.append(child.id, JobSkipped(reason=reason))
 
     def cancel(self, job: Job, by: str) -> None:

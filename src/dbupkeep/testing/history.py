@@ -95,7 +95,7 @@ class History:
         assert event.attempt <= job.max_attempts, f"{job.name} began once more than it may"
         assert not job.cancel_requested, f"{job.name} began after it was cancelled"
         assert not self.jobs[job.correlation_id].paused, f"{job.name} began in a paused run"
-        for wait in self._waits.get(job.id, ()):
+        for wait in self._waits.get(job.id, ()) if job.started_at is None else ():
             before = self.jobs[wait.on_id]
             assert before.status.ended, f"{job.name} began before {before.name} ended"
             assert not (wait.gate and before.status in UNMET), f"{job.name} began though {before.name} is its gate"
