@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,8 @@ from dbupkeep.ledger import Reader
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Plan, PlanItem
 from dbupkeep.worker import Context, Ended
+
+log = logging.getLogger(__name__)
 
 PLANS = 8
 """How many plans a worker process keeps at hand."""
@@ -64,6 +67,7 @@ class DatabaseMaintenanceOperationWorker:
         except UpkeepError as error:
             error.at(operation=item.operation.value, object=item.object, target=plan.target.name, stage=stage)
             if isinstance(error, Damaged) and item.operation is Operation.CHECK:
+                log.warning("the check found damage", extra={"error": error.message, "kind": error.kind.value})
                 return Ended(event=JobFailed(error=error.document()), sample=self._damage(plan, item, error))
             raise error from error.__cause__
 

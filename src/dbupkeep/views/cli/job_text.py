@@ -78,8 +78,7 @@ def report(
 
 
 def _head(root: Job, terminal: Terminal) -> Iterator[str]:
-    parts = [words.name(root.name), state(root), "paused" if root.paused and not root.status.ended else ""]
-    for line in wrap(words.listed(parts), terminal.width):
+    for line in wrap(words.listed([words.name(root.name), state(root)]), terminal.width):
         yield terminal.paint(line, "bold")
     aside = [f"id {root.id}", words.moment(root.started_at or root.created_at), took(root)]
     for line in wrap(words.listed(aside), terminal.width):

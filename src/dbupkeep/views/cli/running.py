@@ -109,8 +109,13 @@ def _tidy(console: Console, app: App) -> None:
 
 @contextmanager
 def showing(console: Console, app: App, watch: Watch, *, events: bool) -> Iterator[View]:
-    """The view that fits: events, a live picture on a terminal, lines elsewhere, or nothing."""
+    """The view that fits: events, a live picture on a terminal, lines elsewhere, or nothing.
+
+    A view for people tells of failures itself, so that they are not logged as well unless more logs are asked for.
+    """
     view: View
+    level = LEVELS[max(-1, min(2, console.verbosity))]
+    told = max(level, logging.ERROR) if console.verbosity <= 0 else level
     if events:
         view = EventView(console.say, console.event)
     elif console.quiet or console.log_format is LogFormat.JSON:
@@ -119,14 +124,15 @@ def showing(console: Console, app: App, watch: Watch, *, events: bool) -> Iterat
         from dbupkeep.views.live import LiveView
 
         view = live = LiveView(console.err, watch, app.clock)
-        set_up(console.log_format, level=LEVELS[max(-1, min(2, console.verbosity))], stream=live.stream())
+        set_up(console.log_format, level=told, stream=live.stream())
     else:
+        set_up(console.log_format, level=told)
         view = PlainView(write=console.err.line, watch=watch, clock=app.clock)
     try:
         yield view
     finally:
         view.close()
-        set_up(console.log_format, level=LEVELS[max(-1, min(2, console.verbosity))])
+        set_up(console.log_format, level=level)
 
 
 def reported(console: Console, app: App, ending: Ending, *, events: bool = False) -> int:
