@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbupkeep import engines, errors, events, operations
 from dbupkeep.jobs import TRANSITIONS, JobStatus, JobType
+from dbupkeep.views.cli import exits
 
 if TYPE_CHECKING:
     import click
@@ -55,7 +57,100 @@ def error_page() -> Iterator[str]:
     yield "Each error says what happened, why, and what to do next, and has a kind for programs.\n"
     yield "```text\n" + inspect.cleandoc(errors.__doc__ or "").partition("\n\n")[2] + "\n```\n"
     yield "## Kinds\n"
-    yield ", ".join(f"`{kind}`" for kind in errors.Kind) + "."
+    yield "A failed job keeps the kind under `error.kind`; a command that ends by one exits with its code. What to do about"
+    yield "each is in [what to do when it says ...](../how-to/what-to-do.md).\n"
+    yield "| kind | exit code |\n|---|---|"
+    for kind in errors.Kind:
+        yield f"| [`{kind}`](../how-to/what-to-do.md#{kind}) | {int(exits.of_kind(kind))} |"
+
+
+def exit_page() -> Iterator[str]:
+    yield "# Exit codes\n"
+    yield "| code | meaning | error kinds |\n|---|---|---|"
+    for code in exits.Exit:
+        kinds = ", ".join(
+            f"`{kind}`" for kind in errors.Kind if exits.of_kind(kind) is code and code is not exits.Exit.FAILED
+        )
+        yield f"| {int(code)} | {EXITS[code.name]} | {kinds} |"
+    yield "\nA run that failed exits with 10, 12 or 13 when all of its failed operations did so for that one reason, else with 1."
+    yield "`why` exits with 0 whatever it finds, `doctor` with 1 when it finds something wrong."
+    yield "`plan` exits with 0 also when something is due, unless it is asked with `--exit-code`."
+
+
+EXITS: Mapping[str, str] = {
+    "DONE": "done, or nothing to do",
+    "FAILED": "an operation failed",
+    "USAGE": "the request itself is wrong: an option, a name, the configuration",
+    "PARTIAL": "cancelled or paused, or failures within the tolerance (`--error-tolerance`)",
+    "DEFERRED": "something was due and had to wait: a lock, or a stall longer than allowed",
+    "DUE": "only `plan --exit-code`: something is due",
+    "UNREACHABLE": "there is no such database, or it does not answer",
+    "NOT_PERMITTED": "credentials or rights are lacking",
+    "REFUSED": "refused before anything was changed: no database, no space, a plan that no longer fits, ...",
+    "INTERRUPTED": "cancelled from the keyboard",
+    "BROKEN_PIPE": "whoever read the output has left",
+}
+
+
+def configuration() -> Iterator[str]:
+    from dbupkeep import config
+
+    schema = config.json_schema()
+    tables = schema["$defs"]
+    yield "# Configuration\n"
+    yield f"One TOML file: the one that `--config` or `DBUPKEEP_CONFIG` names, else `{config.FILE_NAME}` in your configuration folder"
+    yield f"(`~/.config/dbupkeep`), else `{config.SYSTEM_FOLDER / config.FILE_NAME}`. `dbupkeep config path` says which one is read,"
+    yield "`dbupkeep config check` lists every fault with file and line, `dbupkeep config show --origin` every value in force."
+    yield "There is a [whole example](../example.toml), and `dbupkeep config schema` prints a JSON Schema for editors.\n"
+    yield "Durations are written `10d`, `1h30m`, `500ms`, or as a number of seconds; sizes `64MB`, `16MiB`, or as bytes; shares"
+    yield "`25%` or `0.25`. Relative paths are relative to the file. A variable `DBUPKEEP_POLICIES__GENTLE__COOL_OFF` sets"
+    yield "`policies.gentle.cool_off`, whatever the file says.\n"
+    yield from _settings_table("The file", schema)
+    for title, name in (("[targets.NAME]", "TargetTable"), ("[windows.NAME]", "WindowTable"), ("[policies.NAME]", "PolicyTable"),
+                        ("[jobs.NAME]", "JobTable"), ("[[jobs.NAME.steps]]", "StepTable")):  # fmt: skip
+        yield from _settings_table(f"`{title}`", tables[name])
+    yield "\n## Thresholds: `[policies.NAME.OPERATION]`\n"
+    yield "What each engine knows, with its defaults, is in [operations](operations.md); `--set vacuum.min_share=10%` sets one for"
+    yield "a single command, and `dbupkeep plan` prints those in force."
+
+
+def _settings_table(title: str, table: Mapping[str, Any]) -> Iterator[str]:
+    yield f"\n## {title}\n\n| key | type | default | what it is |\n|---|---|---|---|"
+    for key, field in table["properties"].items():
+        needed = key in table.get("required", ())
+        default = "**needed**" if needed else _default(field.get("default"))
+        yield f"| `{key}` | {_type(field)} | {default} | {field['description']} |"
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(_type(each) for each in field["anyOf"] if each.get("type") != "null"))
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if field.get("type") == "array":
+        inner = field["items"]
+        return "tables" if "$ref" in inner else "list of " + (_type(inner) if "enum" in inner else f"{_type(inner)}s")
+    pattern = field.get("pattern", "")
+    return "duration" if "ms|s" in pattern else "percentage" if "%" in pattern else _TYPES[field["type"]]
+
+
+_TYPES = {
+    "string": "text",
+    "number": "number",
+    "integer": "whole number",
+    "boolean": "true or false",
+    "object": "table",
+}
+
+
+def _default(value: object) -> str:
+    if value in (None, [], {}, ""):
+        return "–"
+    if isinstance(value, str) and (found := re.fullmatch(r"PT?(\d+)([DHMS])", value)):
+        return f"`{found[1]}{found[2].lower()}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def operation_page() -> Iterator[str]:
@@ -76,17 +171,27 @@ def operation_page() -> Iterator[str]:
 def command_page() -> Iterator[str]:
     import click
 
-    from dbupkeep.views.cli import group
+    from dbupkeep.views.cli.entry import cli as group
 
     yield "# Commands\n"
-    context = click.Context(group, info_name="dbupkeep")
+    yield "Each command also takes `--json`, `--ledger` and the other general options; before or after its name is the same."
+    yield "What they print as JSON is in [json](json.md), what they return in [exit codes](exit-codes.md), and what they read"
+    yield "from the environment in [environment](environment.md).\n"
+    context = click.Context(group, info_name="dbupkeep", terminal_width=100)
     yield "```text\n" + group.get_help(context) + "\n```"
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is not None and not command.hidden:
-            inner = click.Context(command, info_name=name, parent=context)
+            inner = _context(command, name, context)
             yield f"\n## dbupkeep {name}\n\n```text\n{command.get_help(inner)}\n```"
             yield from _subcommands(command, inner)
+
+
+def _context(command: click.Command, name: str, parent: click.Context) -> click.Context:
+    """As wide for everybody, whatever terminal it is made on."""
+    import click
+
+    return click.Context(command, info_name=name, parent=parent, terminal_width=100)
 
 
 def _subcommands(command: click.Command, context: click.Context) -> Iterator[str]:
@@ -96,7 +201,7 @@ def _subcommands(command: click.Command, context: click.Context) -> Iterator[str
         for name in command.list_commands(context):
             inner = command.get_command(context, name)
             if inner is not None:
-                text = inner.get_help(click.Context(inner, info_name=name, parent=context))
+                text = inner.get_help(_context(inner, name, context))
                 yield f"\n### {context.command_path} {name}\n\n```text\n{text}\n```"
 
 
@@ -123,6 +228,8 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "operations.md": operation_page,
     "ports.md": port_page,
     "commands.md": command_page,
+    "configuration.md": configuration,
+    "exit-codes.md": exit_page,
 }
 
 
