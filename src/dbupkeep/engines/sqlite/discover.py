@@ -18,7 +18,8 @@ from dbupkeep.engines.sqlite.scan import Request
 from dbupkeep.errors import Missing, NotPermitted, OperationError, Refused
 from dbupkeep.operations import Operation
 
-MODULE = "dbupkeep.engines.sqlite.scan"
+SCAN = "import sys; from dbupkeep.engines.sqlite import scan; scan.main(sys.stdin, sys.stdout.write)"
+"""Not `-m`: the package is imported first and brings the module with it, of which Python then warns."""
 
 
 def discover(place: Target, scope: Scope) -> Iterator[Candidate]:
@@ -52,8 +53,9 @@ def request_of(place: Target, scope: Scope, root: Path) -> Request:
 
 def _candidates(place: Target, root: Path, request: Request) -> Iterator[Candidate]:
     process = subprocess.Popen(
-        [sys.executable, "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", SCAN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,  # a Ctrl-C is for the parent, which lets the scan end or ends it
+    )  # fmt: skip
     with process:
         if not (process.stdin and process.stdout and process.stderr):
             raise AssertionError("unreachable: all three are pipes")

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -203,7 +202,3 @@ def main(lines: Iterable[str], write: Any) -> None:  # noqa: ANN401 - a text str
     asked["exclude"] = tuple(asked["exclude"])
     for line in scan(Request(**asked)):
         write(json.dumps(line) + "\n")
-
-
-if __name__ == "__main__":
-    main(sys.stdin, sys.stdout.write)
