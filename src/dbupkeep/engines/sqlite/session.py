@@ -8,10 +8,11 @@ from typing import Protocol, cast
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Work
-from dbupkeep.engines.sqlite import analyze, check, leftovers, optimize, reindex, survey, vacuum
+from dbupkeep.engines.sqlite import analyze, check, leftovers, optimize, reindex, vacuum
 from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import openers_of
 from dbupkeep.engines.sqlite.paths import path_of
+from dbupkeep.engines.sqlite.survey import look
 from dbupkeep.errors import Busy
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
@@ -56,7 +57,7 @@ class SqliteSession:
 
     def survey(self, scope: Scope) -> DatabaseFacts:
         """Read what a plan needs to know."""
-        self.handle, facts = survey.look(self.handle, scope, target=self.target.url, given=self.given)
+        self.handle, facts = look(self.handle, scope, target=self.target.url, given=self.given)
         return facts
 
     def run(self, item: PlanItem, report: Report) -> Work:

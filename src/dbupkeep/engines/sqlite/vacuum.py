@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import median
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import backup, in_place, incremental, words
@@ -10,10 +11,11 @@ from dbupkeep.engines.sqlite.check import known_damage
 from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.engines.sqlite.inquiry import RENUMBER_CONSENT, Draft, Inquiry, decide, too_long
 from dbupkeep.engines.sqlite.sizes import Sizes, measure
+from dbupkeep.estimates import RECENT, Measurement
 from dbupkeep.facts import Notice, Value
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
-from dbupkeep.plans import PlanItem, Proposal
+from dbupkeep.plans import Estimate, PlanItem, Proposal, Source
 
 SUMMARY = "VACUUM in place, or incremental_vacuum in slices where auto_vacuum allows it and a stall would be too long"
 
@@ -29,14 +31,9 @@ def propose(q: Inquiry) -> list[Proposal]:
     reason = _need(q)
     if not reason:
         return [q.skip(_idle(q))]
-    cooling = None if q.policy.force else q.history.cooling_off(Operation.VACUUM, q.scope.now, q.policy.cool_off)
-    if cooling:
-        return [
-            q.skip(
-                f"the last run on {cooling.at:%Y-%m-%d} gave back {words.size(cooling.gain)} of the predicted"
-                f" {words.size(cooling.predicted_gain or 0)}; not tried again for {q.policy.cool_off.days} days"
-            )
-        ]
+    disappointing = "" if q.policy.force else _disappointing(q)
+    if disappointing:
+        return [q.skip(disappointing)]
     if _sliceable(q) and (_needs_consent(q) or too_long(q, q.estimate(q.count("live_bytes")).stall_seconds)):
         return [decide(q, _in_slices(q, reason))]
     if _needs_consent(q):
@@ -95,6 +92,39 @@ def _need(q: Inquiry) -> str:
     return f"{facts}, which is at least {_thresholds(q)}" if due else ""
 
 
+def _disappointing(q: Inquiry) -> str:
+    """Why the past says that it is not worth while; empty when it does not."""
+    cooling = q.history.cooling_off(Operation.VACUUM, q.scope.now, q.policy.cool_off)
+    if cooling:
+        return (
+            f"the last run on {cooling.at:%Y-%m-%d} gave back {words.size(cooling.gain)} of the predicted"
+            f" {words.size(cooling.predicted_gain or 0)}; not tried again for {q.policy.cool_off.days} days"
+        )
+    gain, source = _gain(q)
+    least = q.threshold("fleet_min_pages") * q.count("page_size") if q.scope.fleet else q.threshold("min_bytes")
+    if source is Source.HISTORY and gain < least:
+        return (
+            f"{_free(q)}, but earlier runs gave back {words.share(gain / q.count('free_bytes'))} of what was free, so"
+            f" about {words.size(gain)} are to be expected, less than {words.size(least)}"
+        )
+    return ""
+
+
+def _gain(q: Inquiry) -> tuple[int, Source]:
+    """The free pages, less what earlier runs of this file fell short of their prediction."""
+    free = q.count("free_bytes")
+    runs = [m for m in q.history.own if _is_guide(m)][:RECENT]
+    if not runs:
+        return free, Source.ESTIMATED
+    kept = median(m.gain / (m.predicted_gain or 1) for m in runs)
+    return int(free * min(1.0, max(0.0, kept))), Source.HISTORY
+
+
+def _is_guide(m: Measurement) -> bool:
+    """A run that something kept from its effect says nothing of the next one."""
+    return m.operation is Operation.VACUUM and bool(m.predicted_gain) and m.effective == Effective.YES
+
+
 def _idle(q: Inquiry) -> str:
     return f"{_free(q)}; due from {_thresholds(q)} on"
 
@@ -127,7 +157,7 @@ def _whole(q: Inquiry, reason: str) -> Draft:
         reason=reason,
         method=in_place.METHOD,
         locks=f"the write lock is held from start to end: writers wait, {readers}",
-        estimate=q.estimate(live, gain=q.count("free_bytes")),
+        estimate=_estimate(q, live),
         space=q.space(temp=live, journal=live),
         options=q.options(live_bytes=live),
         evidence=_evidence(q),
@@ -142,12 +172,17 @@ def _in_slices(q: Inquiry, reason: str) -> Draft:
         reason=f"{reason}; in slices, since {_why_slices(q)}",
         method=incremental.METHOD,
         locks="the write lock is taken for a moment at a time, and given up between the slices",
-        estimate=q.estimate(free, gain=free),
+        estimate=_estimate(q, free),
         space=q.space(temp=0, journal=min(free, q.count("live_bytes"))),
         options=q.options(),
         evidence=_evidence(q),
         stalls=False,
     )
+
+
+def _estimate(q: Inquiry, work_bytes: int) -> Estimate:
+    gain, source = _gain(q)
+    return replace(q.estimate(work_bytes, gain=gain), gain_source=source)
 
 
 def _why_slices(q: Inquiry) -> str:
