@@ -36,7 +36,7 @@ def target_of(
 
     Symbolic links are followed here, once; what was written is kept as the label `given` when it differs.
     """
-    written = path_of(text) if text.lower().startswith("sqlite:") else Path(text).expanduser()
+    written = path_of(text) if text.lower().startswith(("sqlite:", "file:")) else Path(text).expanduser()
     if not str(text).strip() or "\0" in text:
         raise UsageError("no database was named", why="the path is empty or has a NUL in it", hint="give a path")
     real = Path(os.path.realpath(written))

@@ -1,0 +1,278 @@
+"""Paths, URLs, headers, engine names, error codes and the temporary folder of the SQLite engine."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbupkeep import engines
+from dbupkeep.engine import Engine
+from dbupkeep.engines.sqlite import header, space, target_of
+from dbupkeep.engines.sqlite.faults import error_of
+from dbupkeep.engines.sqlite.paths import path_of, url_of
+from dbupkeep.engines.sqlite.words import duration, listed, size
+from dbupkeep.errors import (
+    Busy,
+    Damaged,
+    Interrupted,
+    Kind,
+    Missing,
+    NotPermitted,
+    OperationError,
+    Refused,
+    UnknownName,
+    UsageError,
+)  # fmt: skip
+
+# --- engines by name ---
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "SQLite", "file"])
+def test_engine_is_found_by_scheme_and_alias(scheme: str) -> None:
+    engine: Engine = engines.load(scheme)
+    assert engine.operations
+
+
+@pytest.mark.parametrize("scheme", ["oracle", "", "os", "..sqlite", "sqlite.vacuum", "__init__"])
+def test_unknown_scheme_is_refused_with_the_known_ones_and_nothing_is_imported(scheme: str) -> None:
+    before = set(sys.modules)
+    with pytest.raises(UnknownName) as raised:
+        engines.load(scheme)
+    assert "sqlite" in raised.value.hint
+    assert not {name for name in set(sys.modules) - before if name.startswith("dbupkeep")}
+
+
+def test_engine_of_a_third_party_is_found_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name = "duck"
+
+        def load(self) -> str:
+            return "the duck engine"
+
+    monkeypatch.setattr(engines, "_foreign", lambda: {"duck": Point()})
+    assert engines.load("duck") == "the duck engine"  # type: ignore[comparison-overlap]
+    assert "duck" in engines.known()
+
+
+# --- paths and urls ---
+
+
+@given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).filter(
+    lambda name: name not in {".", ".."}
+))  # fmt: skip
+def test_url_of_a_path_gives_the_path_back(name: str) -> None:
+    path = Path("/data") / name
+    url = url_of(path)
+    assert path_of(url) == path
+    assert url.startswith("sqlite:///data/")
+    assert not set("?#\n\r") & set(url)
+
+
+def test_bytes_that_are_no_text_survive_in_urls() -> None:
+    path = Path("/data/caf\udce9.db")
+    assert path_of(url_of(path)) == path
+
+
+def test_plain_paths_are_plain_in_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "my app (2).db"
+    file.touch()
+    monkeypatch.chdir(tmp_path)
+    for text in (str(file), "my app (2).db", "./my app (2).db", f"sqlite://{file}", f"sqlite:///{file}", f"sqlite:{file}",
+                 "sqlite:///my app (2).db"):  # fmt: skip
+        assert target_of(text).url == f"sqlite://{file}", text
+
+
+def test_target_is_named_as_it_was_written(tmp_path: Path) -> None:
+    assert target_of(str(tmp_path / "app.db")).name == str(tmp_path / "app.db")
+    assert target_of(str(tmp_path / "app.db"), name="shop").name == "shop"
+
+
+@pytest.mark.parametrize("text", ["", " ", "a\0b"])
+def test_no_path_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        target_of(text)
+
+
+# --- headers ---
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    for content in (data, header.MAGIC + data):
+        with suppress(Refused):
+            header.parse(content, len(content), "x")
+
+
+def test_header_says_what_the_pragmas_say(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript("""
+        PRAGMA page_size = 8192; PRAGMA auto_vacuum = 2; PRAGMA application_id = 77; PRAGMA journal_mode = wal;
+        CREATE TABLE t (a); INSERT INTO t VALUES (zeroblob(100000)); DELETE FROM t;
+    """)
+    pages, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+    connection.close()
+    found = header.parse(path.read_bytes()[: header.LOOK], path.stat().st_size, "x")
+    assert (found.page_size, found.pages, found.free_pages, found.application_id) == (8192, pages, free, 77)
+    assert (found.wal, found.auto_vacuum, found.incremental, found.counted) == (True, True, True, True)
+
+
+# --- error codes ---
+
+
+@pytest.mark.parametrize(
+    ("code", "cls", "kind"),
+    [
+        (apsw.SQLITE_BUSY, Busy, Kind.BUSY),
+        (apsw.SQLITE_BUSY_SNAPSHOT, Busy, Kind.BUSY),
+        (apsw.SQLITE_LOCKED, Busy, Kind.BUSY),
+        (apsw.SQLITE_FULL, OperationError, Kind.SPACE),
+        (apsw.SQLITE_IOERR_WRITE, OperationError, Kind.ENGINE),
+        (apsw.SQLITE_INTERRUPT, Interrupted, Kind.INTERRUPTED),
+        (apsw.SQLITE_CORRUPT_INDEX, Damaged, Kind.CORRUPT),
+        (apsw.SQLITE_NOTADB, Refused, Kind.NOT_A_DATABASE),
+        (apsw.SQLITE_READONLY, Refused, Kind.READ_ONLY),
+        (apsw.SQLITE_READONLY_DBMOVED, Refused, Kind.REPLACED),
+        (apsw.SQLITE_READONLY_ROLLBACK, Refused, Kind.READ_ONLY),
+        (apsw.SQLITE_CONSTRAINT_UNIQUE, Damaged, Kind.CORRUPT),
+        (apsw.SQLITE_PERM, NotPermitted, Kind.PERMISSION),
+        (apsw.SQLITE_AUTH, NotPermitted, Kind.PERMISSION),
+        (apsw.SQLITE_NOMEM, OperationError, Kind.ENGINE),
+        (apsw.SQLITE_MISUSE, OperationError, Kind.ENGINE),
+    ],
+)
+def test_result_code_decides_the_error(tmp_path: Path, code: int, cls: type[Exception], kind: Kind) -> None:
+    error: Any = apsw.Error("attempt to write a readonly database")
+    error.extendedresult = code
+    found = error_of(error, tmp_path)
+    assert type(found) is cls
+    assert found.kind is kind
+    assert found.what
+    assert found.hint
+
+
+def test_every_error_class_of_the_library_becomes_one_of_ours(tmp_path: Path) -> None:
+    classes = [c for c in vars(apsw).values() if isinstance(c, type) and issubclass(c, apsw.Error)]
+    assert len(classes) > 20
+    for cls in classes:
+        assert error_of(cls("text"), tmp_path).hint
+
+
+def test_cannot_open_is_missing_when_it_is(tmp_path: Path) -> None:
+    error: Any = apsw.CantOpenError("unable to open database file")
+    error.extendedresult = apsw.SQLITE_CANTOPEN
+    assert type(error_of(error, tmp_path / "nowhere")) is Missing
+    assert type(error_of(error, tmp_path)) is NotPermitted
+
+
+def test_disk_full_behind_a_write_error_is_a_matter_of_space(tmp_path: Path) -> None:
+    error: Any = apsw.IOError("disk I/O error")
+    error.extendedresult = apsw.SQLITE_IOERR_WRITE
+    assert error_of(error, tmp_path, system_errno=28).kind is Kind.SPACE
+
+
+@pytest.mark.parametrize("text", ["no such collation sequence: x", "unknown function: f()", "unsafe use of f()"])
+def test_what_is_lacking_is_a_capability_whatever_the_code(tmp_path: Path, text: str) -> None:
+    error: Any = apsw.CorruptError(f"malformed database schema (i) - {text}")
+    error.extendedresult = apsw.SQLITE_CORRUPT
+    assert error_of(error, tmp_path).kind is Kind.CAPABILITY
+
+
+# --- the temporary folder ---
+
+
+class FakeHandle:
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def pragma(self, _: str, value: str) -> None:
+        self.log.append(value)
+
+    def check_stop(self) -> None:
+        pass
+
+
+def test_those_who_want_the_same_temporary_folder_share_it_and_another_waits(tmp_path: Path) -> None:
+    log: list[str] = []
+    handle: Any = FakeHandle(log)
+    ours, theirs = str(tmp_path / "a"), str(tmp_path / "b")
+    waiting, entered = threading.Event(), threading.Event()
+
+    def other() -> None:
+        waiter: Any = FakeHandle(log)
+        waiter.check_stop = waiting.set
+        with space.temp_folder(waiter, theirs):
+            entered.set()
+
+    thread = threading.Thread(target=other)
+    with space.temp_folder(handle, ours):
+        with space.temp_folder(handle, ours):
+            thread.start()
+            assert waiting.wait(20)
+        assert not entered.is_set()
+        assert log == [ours]
+    thread.join()
+    assert entered.is_set()
+    assert log == [ours, "", theirs, ""]
+
+
+def test_wait_for_the_temporary_folder_can_be_stopped(tmp_path: Path) -> None:
+    handle: Any = FakeHandle([])
+    stopped: Any = FakeHandle([])
+
+    def stop() -> None:
+        raise Interrupted("stop")
+
+    stopped.check_stop = stop
+    with space.temp_folder(handle, str(tmp_path)), pytest.raises(Interrupted), space.temp_folder(stopped, "/elsewhere"):
+        pass
+
+
+def test_sqlites_own_folder_is_left_unset() -> None:
+    log: list[str] = []
+    handle: Any = FakeHandle(log)
+    with space.temp_folder(handle, space.default_temp()):
+        pass
+    assert log == []
+
+
+def test_default_folder_is_the_one_that_sqlite_chooses(tmp_path: Path) -> None:
+    """Seen from outside: where a VACUUM's temporary file is opened."""
+    code = """
+import apsw, os, sys
+c = apsw.Connection(sys.argv[1])
+c.execute("CREATE TABLE t (a); INSERT INTO t SELECT zeroblob(5000000)")
+c.authorizer = lambda *_: print(*[os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if n.isdigit()
+    and os.path.islink(f"/proc/self/fd/{n}") and "deleted" in os.readlink(f"/proc/self/fd/{n}")]) or apsw.SQLITE_OK
+c.execute("VACUUM")
+"""
+    environment = {"SQLITE_TMPDIR": str(tmp_path), "PATH": ""}
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "app.db")],
+        env=environment,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    opened = set(re.findall(r"(\S+)/[^/\s]+ \(deleted\)", ran.stdout))
+    assert opened == {str(tmp_path)}
+
+
+# --- words ---
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [size(n) for n in (0, 1023, 1536, 5 * 1024**3)] == ["0 bytes", "1023 bytes", "1.5 KiB", "5.0 GiB"]
+    assert [duration(s) for s in (0.012, 3.44, 300)] == ["12 ms", "3.4 s", "5 min"]
+    assert listed(["a", "new\nline", "c", "d", "e"]) == r"a, 'new\nline', c and 2 more"
