@@ -13,17 +13,20 @@ import typing
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
 Json = dict[str, Any]
+Read = Callable[[Any], Any]
 
 
 def to_json(value: Any) -> Any:  # noqa: ANN401 - any value of the kinds above
     """Turn a value into what `json.dumps` takes."""
+    if type(value) in _PLAIN:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {name: to_json(getattr(value, name)) for name in _names(type(value))}
     for kind, write in _SCALARS.items():
         if isinstance(value, kind):
             return write(value)
@@ -35,10 +38,17 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - any value of the kinds above
     return value
 
 
+@cache
+def _names(cls: Any) -> tuple[str, ...]:  # noqa: ANN401 - a dataclass
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
 def rfc3339(moment: datetime) -> str:
     """Write a moment in UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 _SCALARS: Mapping[type, Callable[[Any], Any]] = {
     StrEnum: lambda value: value.value,
@@ -49,47 +59,50 @@ _SCALARS: Mapping[type, Callable[[Any], Any]] = {
 
 def from_json(cls: type[T], value: Mapping[str, Any]) -> T:
     """Make a dataclass from a JSON object. Raises `TypeError` when a field without default is missing."""
-    hints = _hints(cls)
-    return cls(**{name: _read(hints[name], value[name]) for name in hints if name in value})
+    kind: Any = cls
+    return cls(**{name: read(value[name]) for name, read in _fields(kind) if name in value})
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(cls)}
-    return {name: hint for name, hint in typing.get_type_hints(cls).items() if name in names}
+def _fields(cls: Any) -> tuple[tuple[str, Read], ...]:  # noqa: ANN401 - a dataclass
+    """The fields of a class, each with what reads it: annotations are looked at once, not for each value."""
+    hints = typing.get_type_hints(cls)
+    return tuple((name, _reader(hints[name])) for name in _names(cls))
 
 
-def _read(hint: Any, value: Any) -> Any:  # noqa: ANN401 - driven by the annotation
-    if value is None:
-        return None
-    origin = get_origin(hint)
+def _reader(hint: Any) -> Read:  # noqa: ANN401 - driven by the annotation
+    read = _container_reader(hint) if get_origin(hint) is not None else _plain_reader(hint)
+    return (lambda value: None if value is None else read(value)) if read else _as_it_is
+
+
+def _container_reader(hint: Any) -> Read | None:  # noqa: ANN401 - as above
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        options = [option for option in get_args(hint) if option is not type(None)]
-        return _read(options[0], value) if len(options) == 1 else value
-    if origin is not None:
-        return _read_container(origin, get_args(hint), value)
-    return _read_plain(hint, value)
-
-
-def _read_container(origin: Any, arguments: tuple[Any, ...], value: Any) -> Any:  # noqa: ANN401 - as above
-    if origin is tuple:
-        return tuple(_read(arguments[0], item) for item in value)
-    if origin is frozenset:
-        return frozenset(_read(arguments[0], item) for item in value)
+        options = [option for option in arguments if option is not type(None)]
+        return _reader(options[0]) if len(options) == 1 else None
+    if origin in (tuple, frozenset):
+        read_item = _reader(arguments[0])
+        return lambda value: origin(map(read_item, value))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {_read(arguments[0], key): _read(arguments[1], item) for key, item in value.items()}
-    return value
+        read_key, read_item = (_reader(argument) for argument in arguments)
+        return lambda value: {read_key(key): read_item(item) for key, item in value.items()}
+    return None
 
 
-def _read_plain(hint: Any, value: Any) -> Any:  # noqa: ANN401 - as above
+def _plain_reader(hint: Any) -> Read | None:  # noqa: ANN401 - as above
     if not isinstance(hint, type):
-        return value
+        return None
     if dataclasses.is_dataclass(hint):
-        return from_json(hint, value)
+        return partial(from_json, hint)
     if issubclass(hint, StrEnum):
-        return hint(value)
-    if hint is datetime:
-        return datetime.fromisoformat(value)
-    if hint is timedelta:
-        return timedelta(seconds=value)
+        return hint
+    readers: dict[type, Read] = {datetime: datetime.fromisoformat, timedelta: _seconds}
+    return readers.get(hint)
+
+
+def _seconds(value: float) -> timedelta:
+    return timedelta(seconds=value)
+
+
+def _as_it_is(value: Any) -> Any:  # noqa: ANN401 - as above
     return value

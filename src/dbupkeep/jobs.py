@@ -214,21 +214,25 @@ def apply(job: Job, event: happened.Event, at: datetime) -> Job:
     if event.name not in _MOVES:
         return _marked(job, event)
     status = _next(job, event)
-    changed = replace(job, status=status, reason=getattr(event, "reason", "") or "")
+    moved = _moved(job, event, at, ended=status.ended)
+    return replace(job, status=status, reason=getattr(event, "reason", "") or "", **moved)
+
+
+def _moved(job: Job, event: happened.Event, at: datetime, *, ended: bool) -> dict[str, Any]:
+    """What changes beside the status."""
     if isinstance(event, happened.JobStarted):
-        return replace(changed, attempt=event.attempt, started_at=at, finished_at=None, progress=None, error=None)
-    if isinstance(event, happened.JobRetried):
-        changed = replace(changed, max_attempts=job.attempt + job.max_attempts, progress=None, result=None, error=None)
-    if not status.ended:
-        return replace(changed, finished_at=None, outcome="", cancel_requested=_still_asked(changed, event))
+        return {"attempt": event.attempt, "started_at": at, "finished_at": None, "progress": None, "error": None}
+    if not ended:
+        going_on = {"finished_at": None, "outcome": "", "cancel_requested": _still_asked(job, event)}
+        if isinstance(event, happened.JobRetried):
+            most = job.attempt + job.max_attempts
+            anew = {"progress": None, "result": None, "error": None, "started_at": None}
+            return {**going_on, **anew, "max_attempts": most}
+        return going_on
     if isinstance(event, happened.ParentSettled):
-        return replace(changed, outcome=event.outcome, finished_at=at)
-    return replace(
-        changed,
-        finished_at=at,
-        result=getattr(event, "result", None) or None,
-        error=getattr(event, "error", None) or None,
-    )
+        return {"outcome": event.outcome, "finished_at": at}
+    result, error = getattr(event, "result", None) or None, getattr(event, "error", None) or None
+    return {"finished_at": at, "result": result, "error": error}
 
 
 def _next(job: Job, event: happened.Event) -> JobStatus:

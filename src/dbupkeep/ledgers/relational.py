@@ -23,9 +23,6 @@ from dbupkeep.ledgers import rows
 from dbupkeep.progress import Progress
 from dbupkeep.sql import SqlTx
 
-CANDIDATES = 8
-"""How many ready jobs `release` reads beyond the free slots, since two of them may want one hold."""
-
 
 class RelationalTx:
     """An open transaction, with the reads that the ledger port promises inside it."""
@@ -34,11 +31,25 @@ class RelationalTx:
         """Stand on a dialect's transaction."""
         self.sql = sql
         self.clock = clock
+        self._known: dict[str, Job] = {}  # nobody else changes them before the transaction ends
 
     def job(self, job_id: str) -> Job | None:
         """One job, locked until the transaction ends."""
-        row = self.sql.one("job", id=job_id)
-        return rows.job_of(row) if row else None
+        job = self._known.get(job_id)
+        if job is None and (row := self.sql.one("job", id=job_id)):
+            job = self._known[job_id] = rows.job_of(row)
+        return job
+
+    def keep(self, job: Job) -> None:
+        """Know a job as it was written."""
+        self._known[job.id] = job
+
+    def forget(self, job_id: str = "") -> None:
+        """Read a job anew (none named: all), since a statement changed what is not known here."""
+        if job_id:
+            self._known.pop(job_id, None)
+        else:
+            self._known.clear()
 
     def unended(self, parent_id: str) -> Sequence[Job]:
         """The children that have not ended, in order."""
@@ -73,6 +84,9 @@ class RelationalWrites:
                 self._shift_parent(tx, before=None, after=job)
         for wait in waits:
             tx.sql.run("wait_insert", on_id=wait.on_id, job_id=wait.job_id, gate=int(wait.gate))
+        for on_id in {wait.on_id for wait in waits if wait.job_id not in new}:
+            _withhold(tx, on_id)
+            tx.forget()
         for job_id in {wait.job_id for wait in waits if wait.on_id not in new or wait.job_id not in new}:
             tx.sql.run("wait_count", id=job_id)
         for target, count in sorted(slots.items()):
@@ -91,6 +105,7 @@ class RelationalWrites:
         after = apply(before, event, now)
         if after != before:
             tx.sql.run("job_update", **rows.state_row(after))
+            tx.keep(after)
         tx.sql.run("event_insert", **rows.event_row(after, event, now))
         parent = None if after.is_root else self._shift_parent(tx, before=before, after=after)
         touched, barred = self._consequences(tx, before, after, event)
@@ -109,9 +124,10 @@ class RelationalWrites:
     def _release_some(self, tx: RelationalTx, target: str, free: int) -> list[Delivery]:
         """Up to `free` deliveries; fewer, though more are ready, where many of the next ones want one hold."""
         released: list[Delivery] = []
-        for row in tx.sql.all("ready", target=target, limit=free + CANDIDATES):
-            if len(released) < free and tx.sql.run("hold_take", job_id=row["id"]):
+        for row in tx.sql.all("ready", target=target, limit=free):
+            if tx.sql.run("hold_take", job_id=row["id"]):
                 tx.sql.run("released_set", id=row["id"], released=1)
+                tx.forget(row["id"])
                 released.append(Delivery(job_id=row["id"], attempt=row["attempt"] + 1, lane=row["lane"]))
         return released
 
@@ -157,6 +173,7 @@ class RelationalWrites:
             return parent
         tx.sql.run("job_counts", **rows.counts_row(parent.id, stats))
         grown = replace(parent, stats=stats)
+        tx.keep(grown)
         if grown.stats.weight_total != parent.stats.weight_total and not parent.is_root:
             self._shift_parent(tx, before=parent, after=grown)
         return grown
@@ -168,11 +185,13 @@ class RelationalWrites:
         if isinstance(event, RunPaused):
             tx.sql.run("run_withhold_holds", correlation_id=after.correlation_id)
             tx.sql.run("run_withhold", correlation_id=after.correlation_id)
+            tx.forget()
         if isinstance(event, (RunPaused, RunResumed)):
             return tuple(row["target"] for row in tx.sql.all("run_targets", correlation_id=after.correlation_id)), ()
         if isinstance(event, JobRetried):
             tx.sql.run("released_set", id=after.id, released=0)
             tx.sql.run("wait_count", id=after.id)
+            tx.forget(after.id)
         if before.status.ended and not after.status.ended:
             return self._reopen(tx, after)
         if after.status.ended and not before.status.ended:
@@ -181,8 +200,9 @@ class RelationalWrites:
 
     def _reopen(self, tx: RelationalTx, after: Job) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What waits for the job waits again, also where it was made deliverable already."""
-        for statement in ("successors_hold_drop", "successors_withheld", "successors_bound"):
-            tx.sql.run(statement, on_id=after.id)
+        _withhold(tx, after.id)
+        tx.sql.run("successors_bound", on_id=after.id)
+        tx.forget()
         targets = {after.target, *(row["target"] for row in tx.sql.all("successors", on_id=after.id))} - {""}
         closed = tx.sql.one("gates_closed", job_id=after.id) if after.phase is Phase.EXECUTION else None
         return tuple(sorted(targets)), (after.id,) if closed else ()
@@ -197,6 +217,12 @@ class RelationalWrites:
         barred = [row["id"] for row in successors if row["gate"] and not passed and row["status"] == "pending"]
         touched = {after.target, *(row["target"] for row in successors)} - {""}
         return tuple(sorted(touched)), tuple(barred)
+
+
+def _withhold(tx: RelationalTx, on_id: str) -> None:
+    """Take back the release of what waits for a job and has not begun."""
+    tx.sql.run("successors_hold_drop", on_id=on_id)
+    tx.sql.run("successors_withheld", on_id=on_id)
 
 
 def _check_parents(tx: RelationalTx, jobs: Iterable[Job], new: Mapping[str, Job]) -> None:

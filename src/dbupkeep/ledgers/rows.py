@@ -179,10 +179,13 @@ def measurement_of(row: Row) -> Measurement:
     return from_json(Measurement, load(row["doc"]))
 
 
+_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def dump(value: Any) -> str:  # noqa: ANN401 - JSON
     """Write JSON; a number that JSON does not have is nothing."""
     try:
-        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = _ENCODE(value)
     except ValueError:
         text = dump(_finite(value))
     return storable(text)

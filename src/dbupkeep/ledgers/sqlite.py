@@ -47,6 +47,7 @@ class SqliteTx:
         """Stand on an open connection."""
         self.connection = connection
         self._texts = statements("sqlite")
+        self._columns: dict[str, tuple[str, ...]] = {}
 
     def all(self, statement: str, **parameters: Any) -> list[Row]:  # noqa: ANN401 - what the driver can bind
         """Run a statement and return its rows."""
@@ -56,9 +57,10 @@ class SqliteTx:
         """Run a statement by its text and return its rows."""
         cursor = self.connection.execute(text, parameters)
         found: list[Row] = []
-        names: tuple[str, ...] = ()
         for row in cursor:
-            names = names or tuple(column[0] for column in cursor.get_description())
+            names = self._columns.get(text, ())
+            if len(names) != len(row):  # also when another process has added a column
+                names = self._columns[text] = tuple(column[0] for column in cursor.get_description())
             found.append(dict(zip(names, row, strict=True)))
         return found
 
@@ -97,6 +99,7 @@ class _Pending:
     """A closure that waits for its transaction."""
 
     work: Callable[[Any], Any]
+    durable: bool = True
     done: bool = False
     result: Any = None
     error: BaseException | None = field(default=None)
@@ -121,12 +124,19 @@ class SqliteLedger(RelationalReads):
         self._waiting: list[_Pending] = []
         _prepare(path)
         self._writer = self._open()
-        self._tx = RelationalTx(SqliteTx(self._writer), self.clock)
+        self._sql = SqliteTx(self._writer)
+        self._full = True
 
     def transact(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction, with the closures of other threads that wait at that moment."""
+        return cast("T", self._transact(_Pending(work=work)))
+
+    def transact_lightly(self, work: Callable[[Tx], T]) -> T:
+        """As `transact`, without waiting for the disk."""
+        return cast("T", self._transact(_Pending(work=work, durable=False)))
+
+    def _transact(self, mine: _Pending) -> Any:  # noqa: ANN401 - passes through what the closure returns
         self._check_process()
-        mine = _Pending(work=work)
         with self._guard:
             self._waiting.append(mine)
         try:
@@ -141,11 +151,12 @@ class SqliteLedger(RelationalReads):
             raise
         if mine.error is not None:
             raise mine.error
-        return cast("T", mine.result)
+        return mine.result
 
     def _commit(self, batch: Sequence[_Pending]) -> None:
         """Run a batch in one transaction; a closure that raises takes back its own part only."""
         try:
+            self._wait_for_disk(any(pending.durable for pending in batch))
             self._writer.execute("begin immediate")
             for pending in batch:
                 self._run_one(pending, alone=len(batch) == 1)
@@ -162,13 +173,18 @@ class SqliteLedger(RelationalReads):
             for pending in batch:
                 pending.done = True
 
+    def _wait_for_disk(self, full: bool) -> None:  # noqa: FBT001 - the one thing that it is about
+        if full is not self._full:
+            self._writer.execute(f"pragma synchronous = {'full' if full else 'normal'}")
+            self._full = full
+
     def _run_one(self, pending: _Pending, *, alone: bool) -> None:
         if alone:
-            pending.result = pending.work(self._tx)
+            pending.result = pending.work(RelationalTx(self._sql, self.clock))
             return
         self._writer.execute("savepoint closure")
         try:
-            pending.result = pending.work(self._tx)
+            pending.result = pending.work(RelationalTx(self._sql, self.clock))
         except Exception as error:
             if self._writer.get_autocommit():  # SQLite has taken back the whole transaction
                 raise
@@ -263,6 +279,8 @@ class SqliteLedger(RelationalReads):
         try:
             connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
             connection.set_busy_timeout(BUSY_MS)
+            # Else a statement that may use a partial index is prepared anew each time that a value is bound.
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             _version(connection, self.path)
             connection.pragma("journal_mode", journal_mode(apsw.sqlite_lib_version()))
             connection.pragma("synchronous", "full")

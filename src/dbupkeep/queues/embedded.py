@@ -221,7 +221,8 @@ class _Worker:
             log.warning("the ledger cannot be used; a lease is left as it is", extra={"error": error.message})
 
     def _transact(self, work: Callable[[SqlTx], R]) -> R:
-        return self._store.transact(lambda tx: work(cast("HasSql", tx).sql))
+        """Who is on a delivery need not outlive a power failure: then nobody is."""
+        return self._store.transact_lightly(lambda tx: work(cast("HasSql", tx).sql))
 
 
 def _join(threads: Sequence[threading.Thread], seconds: float) -> None:

@@ -53,6 +53,10 @@ class SqlStore(Protocol):
         """Run a closure in a transaction of its own."""
         ...
 
+    def transact_lightly(self, work: Callable[[Any], T]) -> T:
+        """As `transact`, for what a power failure may take back; whatever is durable later keeps it too."""
+        ...
+
     def reading(self) -> SqlTx:
         """A connection of this thread that only reads."""
         ...

@@ -79,12 +79,12 @@ where waits_left > 0 and id in (select job_id from waits where on_id = :on_id)
 
 -- name: successors_withheld
 update jobs set released = 0
-where released = 1 and status = 'pending' and attempt = 0 and id in (select job_id from waits where on_id = :on_id)
+where released = 1 and status = 'pending' and started_at is null and id in (select job_id from waits where on_id = :on_id)
 
 -- name: successors_hold_drop
 delete from holds where job_id in (
     select j.id from waits w join jobs j on j.id = w.job_id
-    where w.on_id = :on_id and j.released = 1 and j.status = 'pending' and j.attempt = 0
+    where w.on_id = :on_id and j.released = 1 and j.status = 'pending' and j.started_at is null
 )
 
 -- name: gates_closed
@@ -97,7 +97,7 @@ update jobs set waits_left = waits_left + 1
 where status = 'pending' and id in (select job_id from waits where on_id = :on_id)
 
 -- name: ready
-select j.* from jobs j join jobs r on r.id = j.correlation_id
+select j.id, j.attempt, j.lane from jobs j join jobs r on r.id = j.correlation_id
 where j.target = :target and j.status = 'pending' and j.released = 0 and j.waits_left = 0 and j.phase = 'execution'
   and r.paused = 0
   and not exists (select 1 from holds h where h.hold = j.hold)
@@ -132,11 +132,11 @@ delete from holds where job_id = :job_id
 update jobs set released = :released where id = :id
 
 -- name: run_withhold
-update jobs set released = 0 where correlation_id = :correlation_id and status = 'pending' and released = 1 and attempt = 0
+update jobs set released = 0 where correlation_id = :correlation_id and status = 'pending' and released = 1 and started_at is null
 
 -- name: run_withhold_holds
 delete from holds where job_id in (
-    select id from jobs where correlation_id = :correlation_id and status = 'pending' and attempt = 0
+    select id from jobs where correlation_id = :correlation_id and status = 'pending' and started_at is null
 )
 
 -- name: run_targets
