@@ -91,9 +91,9 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
     found = Cli(tmp_path)
     yield found
     for process in found.started:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+        process.kill()
+        with process:  # closes its pipes
+            process.wait()
 
 
 def make_database(path: Path, *, rows: int = 9000, wal: bool = False, keep: int = 3) -> Path:
