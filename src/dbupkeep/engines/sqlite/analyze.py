@@ -26,8 +26,8 @@ SUMMARY = "ANALYZE of tables whose sqlite_stat1 rows are missing or whose size m
 _HOLD = 0.1
 """Seconds after which the write lock is given up between two tables."""
 
-_LIMITED_PART = 10
-"""A limited ANALYZE reads about so much less than a full one."""
+_LIMITED_PART = 2
+"""A limited ANALYZE reads about so much less than a full one: SQLite built with STAT4 first counts every index entry."""
 
 
 def propose(q: Inquiry) -> list[Proposal]:

@@ -19,7 +19,7 @@ from dbupkeep.plans import PlanItem, Proposal
 
 SUMMARY = "PRAGMA optimize over all tables, limited to 2,000 rows of each index; what it analysed is kept"
 
-_PART = 10
+_PART = 2
 
 
 def propose(q: Inquiry) -> list[Proposal]:
