@@ -124,7 +124,8 @@ class EngineSuite:
     """Subclass it, and override the fixture `lab`. `gaps` says as data what a product cannot do."""
 
     gaps: ClassVar[frozenset[str]] = frozenset()
-    """Any of: `interrupt` (a running statement cannot be stopped), `replace` (a target cannot be replaced)."""
+    """Any of: `interrupt` (a running statement cannot be stopped), `replace` (a target cannot be replaced),
+    `shrink` (VACUUM makes room for new rows, and gives none back to the volume)."""
 
     @pytest.fixture
     def lab(self) -> Laboratory:
@@ -169,10 +170,11 @@ class EngineSuite:
 
     def test_bloat_is_due_and_its_numbers_are_told(self, lab: Laboratory) -> None:
         """A bloated database wants VACUUM, for a reason with figures in it, and the gain is predicted."""
-        (vacuum,) = propose(lab.engine, lab.bloated(), Operation.VACUUM)
+        (vacuum,) = due(lab.engine, lab.bloated(), Operation.VACUUM)
         assert vacuum.decision is Decision.RUN
         assert any(char.isdigit() for char in vacuum.reason)
-        assert (vacuum.estimate.gain_bytes or 0) > 0
+        if "shrink" not in self.gaps:
+            assert (vacuum.estimate.gain_bytes or 0) > 0
 
     def test_fresh_facts_have_not_drifted(self, lab: Laboratory) -> None:
         """A plan fits the database it was made of."""
@@ -186,7 +188,7 @@ class EngineSuite:
         if "replace" in self.gaps:
             pytest.skip("the product's databases cannot be replaced")
         target = lab.bloated()
-        (proposal,) = propose(lab.engine, target, Operation.VACUUM)
+        (proposal,) = due(lab.engine, target, Operation.VACUUM)
         lab.replaced(target)
         before = lab.fingerprint(target)
         assert lab.engine.drift(item_of(proposal), survey(lab.engine, target))
@@ -202,7 +204,7 @@ class EngineSuite:
         if operation not in lab.engine.operations:
             pytest.skip(f"the product has no {operation}")
         target = lab.bloated()
-        for proposal in propose(lab.engine, target, operation, policy=Policy(force=True)):
+        for proposal in due(lab.engine, target, operation, policy=Policy(force=True)):
             recorder, work, evidence = perform(lab.engine, target, item_of(proposal))
             fractions = [p.fraction for p in recorder.seen if p.fraction is not None]
             assert fractions == sorted(fractions)
@@ -217,18 +219,18 @@ class EngineSuite:
     def test_vacuum_tells_the_truth(self, lab: Laboratory) -> None:
         """The first one gives space back; right afterwards nothing is due any more."""
         target = lab.bloated()
-        (proposal,) = propose(lab.engine, target, Operation.VACUUM)
+        (proposal,) = due(lab.engine, target, Operation.VACUUM)
         _, _, evidence = perform(lab.engine, target, item_of(proposal))
         assert evidence.effective is Effective.YES
-        assert int(evidence.after["bytes"] or 0) < int(evidence.before["bytes"] or 0)
+        if "shrink" not in self.gaps:
+            assert int(evidence.after["bytes"] or 0) < int(evidence.before["bytes"] or 0)
         assert evidence.work_bytes > 0
-        (again,) = propose(lab.engine, target, Operation.VACUUM)
-        assert again.decision is Decision.SKIP
+        assert {each.decision for each in propose(lab.engine, target, Operation.VACUUM)} == {Decision.SKIP}
 
     def test_stop_before_the_start_counts(self, lab: Laboratory) -> None:
         """A request that comes a moment too early is not lost, and is used up."""
         target = lab.bloated()
-        (proposal,) = propose(lab.engine, target, Operation.VACUUM)
+        (proposal,) = due(lab.engine, target, Operation.VACUUM)
         with session(lab.engine, target) as at_work:
             at_work.interrupt()
             with pytest.raises(Interrupted):
@@ -242,7 +244,7 @@ class EngineSuite:
         if "interrupt" in self.gaps or operation not in lab.engine.operations:
             pytest.skip("the product cannot do it")
         target = lab.bloated()
-        item = item_of(propose(lab.engine, target, operation, policy=Policy(force=True))[0])
+        item = item_of(due(lab.engine, target, operation, policy=Policy(force=True))[0])
         with session(lab.engine, target) as at_work:
             stopping = Recorder(on_stage=lambda _: at_work.interrupt())
             with pytest.raises(Interrupted):
@@ -255,7 +257,7 @@ class EngineSuite:
     def test_nothing_is_left_behind(self, lab: Laboratory) -> None:
         """Recovery of an attempt that left nothing is harmless, also twice; what is not ours is not removed."""
         target = lab.bloated()
-        (proposal,) = propose(lab.engine, target, Operation.VACUUM)
+        (proposal,) = due(lab.engine, target, Operation.VACUUM)
         perform(lab.engine, target, item_of(proposal), policy=Policy(backup_first=True))
         with session(lab.engine, target, tag="later") as at_work:
             assert list(at_work.leftovers()) == []
@@ -298,7 +300,7 @@ class EngineSuite:
             return
         before = lab.victims(target)
         for operation in lab.engine.operations:
-            for proposal in propose(lab.engine, target, operation, policy=Policy(force=True)):
+            for proposal in due(lab.engine, target, operation, policy=Policy(force=True)):
                 _, _, evidence = perform(lab.engine, target, item_of(proposal))
                 assert evidence.effective is not Effective.NO
         with session(lab.engine, target, purpose=Purpose.SURVEY) as looking:
@@ -333,13 +335,18 @@ def propose(engine: Engine, target: Target, operation: Operation, policy: Policy
     return assess(engine, survey(engine, target, (operation,)), (operation,), policy)
 
 
+def due(engine: Engine, target: Target, operation: Operation, policy: Policy | None = None) -> list[Proposal]:
+    """Those that would run, without the one that counts what needs nothing."""
+    return [each for each in propose(engine, target, operation, policy) if each.decision is Decision.RUN]
+
+
 def perform(
     engine: Engine, target: Target, item: PlanItem, policy: Policy | None = None
 ) -> tuple[Recorder, Work, Evidence]:
     """Run and verify one item, sampled."""
     recorder = Recorder()
     if policy is not None:
-        (proposal,) = propose(engine, target, item.operation, policy)
+        (proposal,) = due(engine, target, item.operation, policy)
         item = item_of(proposal)
     with session(engine, target) as at_work:
         with recorder.sampling():

@@ -7,9 +7,11 @@ from typing import cast
 
 from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.engine import Candidate, Finding, Purpose, Scope, Session
-from dbupkeep.engines.postgresql import analyze, vacuum
+from dbupkeep.engines.postgresql import analyze, databases, vacuum
 from dbupkeep.engines.postgresql import assess as _assess
 from dbupkeep.engines.postgresql import drift as _drift
+from dbupkeep.engines.postgresql import why as _why
+from dbupkeep.engines.postgresql.doctor import examine
 from dbupkeep.engines.postgresql.inquiry import DEFAULTS
 from dbupkeep.engines.postgresql.session import PostgresqlSession
 from dbupkeep.engines.postgresql.urls import target_of
@@ -27,7 +29,7 @@ defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS
 
 def discover(place: Target, scope: Scope) -> Iterable[Candidate]:
     """Find the databases of a server."""
-    raise NotImplementedError
+    return databases.of_server(place)
 
 
 def connect(target: Target, *, tag: str = "", purpose: Purpose = Purpose.WORK) -> Session:
@@ -52,9 +54,9 @@ def drift(item: PlanItem, facts: DatabaseFacts) -> str:
 
 def why(session: Session, object: str) -> Sequence[Finding]:
     """Say what keeps maintenance from helping."""
-    raise NotImplementedError
+    return _why.why(cast("PostgresqlSession", session).handle, object)
 
 
 def doctor(session: Session) -> Sequence[Finding]:
     """Check version, rights and settings."""
-    raise NotImplementedError
+    return examine(cast("PostgresqlSession", session).handle)

@@ -125,6 +125,7 @@ def _refused_with(parameters: Mapping[str, str]) -> str:
         if connection.status != pq.ConnStatus.BAD:
             connection.trace(trace)
             _poll(connection)
+            connection.untrace()  # writes what it has kept
             connection.finish()
         os.lseek(trace, 0, os.SEEK_SET)
         text = os.read(trace, 1 << 16).decode("utf-8", "replace")

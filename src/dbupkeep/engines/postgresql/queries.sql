@@ -185,6 +185,29 @@ SELECT c.oid::bigint AS oid, {{permission}} AS permitted
   FROM pg_class c CROSS JOIN ({{role}}) m
  WHERE c.oid = ANY (%(oids)s::oid[])
 
+-- name: databases
+-- Those that take connections, the oldest first: 'template0' does not, 'template1' is maintained as vacuumdb -a does.
+SELECT datname::text AS name,
+       CASE WHEN NOT has_database_privilege(oid, 'CONNECT') THEN 'the role may not connect to it'
+            WHEN datconnlimit = -2 THEN 'it was being dropped, and is unusable: DROP DATABASE it again' END AS problem
+  FROM pg_database
+ WHERE datallowconn OR datconnlimit = -2
+ ORDER BY pg_catalog.age(datfrozenxid) DESC, datname
+
+-- name: rights
+SELECT count(*) AS tables, count(*) FILTER (WHERE {{permission}}) AS permitted,
+       pg_has_role('pg_read_all_stats', 'USAGE') AS sees_sessions,
+       has_table_privilege('pg_catalog.pg_statistic', 'SELECT') AS sees_statistics
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN ({{role}}) m
+ WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+
+-- name: settings
+SELECT current_setting('track_counts')::bool AS track_counts, current_setting('autovacuum')::bool AS autovacuum,
+       (SELECT reset_val FROM pg_settings WHERE name = 'client_connection_check_interval') AS client_check
+
+-- name: extensions
+SELECT name::text, installed_version AS installed FROM pg_available_extensions WHERE name = ANY (%(names)s)
+
 -- name: wal
 SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint END AS bytes
 

@@ -188,8 +188,9 @@ def _with_sizes(handle: Handle, objects: Sequence[ObjectFacts], server: Mapping[
 def _is_candidate(table: ObjectFacts, server: Mapping[str, Any]) -> bool:
     if table.kind == "partitioned table":
         return False
-    if table.values.get("missing_statistics") or needs.vacuum_need(
-        table, server, share=_CANDIDATE, freeze_share=_CANDIDATE
-    ).due:
+    if (
+        table.values.get("missing_statistics")
+        or needs.vacuum_need(table, server, share=_CANDIDATE, freeze_share=_CANDIDATE).due
+    ):
         return True
     return needs.analyze_need(table, server, share=_CANDIDATE).due

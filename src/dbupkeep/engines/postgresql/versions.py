@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _PER_MAJOR = 10000
+_BROKEN_FROM, _BROKEN_UNTIL = 140000, 140004
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,6 +29,11 @@ class Version:
         return self.major >= major
 
     @property
+    def broken_concurrently(self) -> bool:
+        """14.0 to 14.3: indexes built CONCURRENTLY can miss rows (fixed in 14.4)."""
+        return _BROKEN_FROM <= self.number < _BROKEN_UNTIL
+
+    @property
     def session_settings(self) -> dict[str, str]:
         """What every session of ours sets for itself."""
         settings = {
@@ -47,6 +53,7 @@ class Version:
 
 
 OLDEST = Version(130000)
+NEWEST_KNOWN = 19
 
 VACUUM_OPTIONS: Mapping[str, int] = {
     "truncate": 12,

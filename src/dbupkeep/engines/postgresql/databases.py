@@ -1,0 +1,40 @@
+"""The databases of a whole server: the target's `pattern` says which by name, its `exclude` which not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from dbupkeep.definitions import Target
+from dbupkeep.engine import Candidate, Purpose
+from dbupkeep.engines.postgresql.handle import Handle
+from dbupkeep.engines.postgresql.urls import parameters_of, with_database
+from dbupkeep.logs import printable
+
+
+def of_server(place: Target) -> Iterator[Candidate]:
+    """Ask the server, by the one database that the URL names (or the role's own). Raises a `TargetError`."""
+    handle = Handle(replace(place, url=_entrance(place.url)), tag="dbupkeep discovery", purpose=Purpose.SURVEY)
+    try:
+        found = handle.rows("databases")
+    finally:
+        handle.close()
+    for row in found:
+        name = str(row["name"])
+        if not fnmatchcase(name, place.pattern) or any(fnmatchcase(name, pattern) for pattern in place.exclude):
+            continue
+        target = replace(
+            place, name=f"{place.name}/{printable(name)}", url=with_database(place.url, name), pattern="",
+            exclude=tuple(pattern for pattern in place.exclude if "." in pattern),
+        )  # fmt: skip
+        yield Candidate(target=target, due=row["problem"] is None, problem=row["problem"] or "")
+
+
+def _entrance(url: str) -> str:
+    """Where to ask: what the URL names; else, as vacuumdb does, the database `postgres`."""
+    named = parameters_of(url, os.environ)
+    if named.get("dbname") or named.get("service") or os.environ.get("PGDATABASE") or os.environ.get("PGSERVICE"):
+        return url
+    return with_database(url, "postgres")
