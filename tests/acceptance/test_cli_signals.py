@@ -145,3 +145,26 @@ def test_a_real_vacuum_is_killed_and_done_by_the_next_process(cli: Cli, big: Pat
     assert big.stat().st_size < size / 2
     assert sound(big)
     assert sorted(path.name for path in big.parent.iterdir() if path.name.startswith("big.db")) == ["big.db"]
+
+
+def test_a_run_takes_over_from_one_whose_process_is_gone(cli: Cli, script: Script) -> None:
+    lost = begun(cli, "scripted://db", "--operations", "vacuum")
+    lost.signal(signal.SIGKILL)
+    lost.end()
+    script.let("vacuum", "reindex", "analyze")
+    done = cli("run", "scripted://db", **LEASE)
+    assert done.code == 0
+    assert "it is finished first" in done.err
+    assert [job["outcome"] for job in cli("jobs", "--json").json["jobs"]] == ["done", "done"]
+
+
+def test_a_run_says_for_whom_it_waits(cli: Cli, script: Script) -> None:
+    first = begun(cli, "scripted://db", "--operations", "vacuum")
+    second = cli.start("run", "scripted://db", "--operations", "vacuum")
+    assert second.process.stderr is not None
+    for line in second.process.stderr:
+        if f"Waiting: the run {first.seen[0]['job_id'][:13]} is on scripted://db" in line:
+            break
+    script.let("vacuum")
+    assert first.end().code == 0
+    assert second.process.wait(60) == 0

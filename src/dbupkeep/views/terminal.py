@@ -138,6 +138,10 @@ def wrap(text: str, width: int | None, *, indent: int = 0) -> list[str]:
     return [" " * indent + each for each in (*lines, line)]
 
 
+READABLE = 14
+"""Columns below which a name is not cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One entry of a table."""
@@ -148,12 +152,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows in aligned columns; the columns in `flexible` are cut, first to last, where the terminal is too narrow."""
+    """Rows in aligned columns.
+
+    Where the terminal is too narrow, the columns in `optional` are left out, first to last, and those in `flexible` cut.
+    """
 
     head: Sequence[str] = ()
     rows: Sequence[Sequence[Cell]] = ()
     right: frozenset[int] = frozenset()  # columns of numbers
     flexible: tuple[int, ...] = ()
+    optional: tuple[int, ...] = ()
     indent: int = 0
     gap: int = 2
 
@@ -161,12 +169,19 @@ class Table:
         """The table as lines; a column that is empty throughout is left out."""
         rows = [list(row) for row in self.rows]
         shown = [number for number in range(len(rows[0])) if any(row[number].text for row in rows)] if rows else []
-        head = [Cell(self.head[number], "dim") for number in shown] if self.head else []
-        body = [[row[number] for number in shown] for row in rows]
-        everything = [head, *body] if head else body
-        widths = [max(cells(row[at].text) for row in everything) for at in range(len(shown))]
+        everything = [[Cell(text, "dim") for text in self.head], *rows] if self.head and rows else rows
+        full = {number: max(cells(row[number].text) for row in everything) for number in shown}
+        for number in self.optional:
+            if terminal.width is not None and self._least(shown, full) > terminal.width and number in shown:
+                shown.remove(number)
+        widths = [full[number] for number in shown]
         self._shrink(widths, shown, terminal.width)
-        return [self._line(row, widths, shown, terminal) for row in everything]
+        return [self._line([row[number] for number in shown], widths, shown, terminal) for row in everything]
+
+    def _least(self, shown: Sequence[int], full: Mapping[int, int]) -> int:
+        """Columns that the table takes when the flexible ones are cut as far as they stay readable."""
+        least = [min(full[number], READABLE) if number in self.flexible else full[number] for number in shown]
+        return self.indent + sum(least) + self.gap * (len(least) - 1)
 
     def _shrink(self, widths: list[int], shown: Sequence[int], room: int | None) -> None:
         if room is None:
@@ -175,7 +190,7 @@ class Table:
             over = self.indent + sum(widths) + self.gap * (len(widths) - 1) - room
             if over > 0 and number in shown:
                 at = shown.index(number)
-                widths[at] = max(min(widths[at], 8), widths[at] - over)
+                widths[at] = max(min(widths[at], READABLE), widths[at] - over)
 
     def _line(self, row: Sequence[Cell], widths: Sequence[int], shown: Sequence[int], terminal: Terminal) -> str:
         parts, room = [], (terminal.width - self.indent) if terminal.width else None

@@ -18,6 +18,7 @@ from dbupkeep.views.cli.finding import find
 from dbupkeep.views.cli.job_text import short
 from dbupkeep.views.cli.running import failed_kinds, reported, showing
 from dbupkeep.views.cli.serving import TICK, Ending
+from dbupkeep.views.cli.waiting import alive
 from dbupkeep.views.plain import View, event_line
 from dbupkeep.views.watching import Watch
 
@@ -106,7 +107,6 @@ def _until_ended(app: App, view: View, watching: Watch) -> Job:
 def _why_quiet(app: App, root: Job) -> str:
     if root.paused:
         return f"The run is paused. Go on:  dbupkeep run --resume {short(root)}"
-    lanes = [worker.lanes for worker in app.queue.workers() if worker.alive]
-    if any(not served or root.lane in served for served in lanes):
+    if alive(app, root.lane):
         return "Nothing runs at the moment: what is left waits."
     return f"No process works on it. Start one:  dbupkeep worker  or  dbupkeep run --resume {short(root)}"

@@ -19,7 +19,7 @@ from dbupkeep.views.terminal import Cell, Table
 
 @click.command()
 @click.argument("target", metavar="[TARGET]", required=False)
-@click.option("--limit", type=click.IntRange(1, 100_000), default=30, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, 100_000), metavar="N", default=30, show_default=True, help="How many.")
 @common
 def history(console: Console, target: str | None, *, limit: int) -> int:
     """What past operations took and gave, newest first, against what was predicted."""
@@ -40,7 +40,7 @@ def history(console: Console, target: str | None, *, limit: int) -> int:
 def _table(samples: Sequence[Measurement], *, with_target: bool) -> Table:
     rows = [_row(each, with_target=with_target) for each in samples]
     head = ("WHEN", "DATABASE", "OPERATION", "TOOK", "PREDICTED", "SIZE", "GAVE BACK", "PREDICTED", "EFFECT")
-    return Table(head=head, rows=rows, right=frozenset({3, 4, 6, 7}), flexible=(1, 2))
+    return Table(head=head, rows=rows, right=frozenset({3, 4, 6, 7}), flexible=(1, 2), optional=(8, 4, 7, 6))
 
 
 def _row(sample: Measurement, *, with_target: bool) -> list[Cell]:

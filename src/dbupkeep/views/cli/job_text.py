@@ -54,7 +54,7 @@ def jobs_table(jobs: Sequence[Job], children_of: ChildrenOf, now: datetime) -> T
         )
     return Table(
         head=("", "ID", "STATUS", "NAME", "JOBS", "GIVEN BACK", "TOOK", "STARTED"), rows=rows, right=frozenset({5, 6}),
-        flexible=(3, 4),
+        flexible=(3, 4), optional=(4, 7, 6, 5),
     )  # fmt: skip
 
 
@@ -67,13 +67,12 @@ def report(
     if root.phase is Phase.EXECUTION:
         yield from _single(root, terminal)
         return
-    yield from _head(root, terminal)
-    yield ""
     if root.type == JobType.MAINTENANCE_RUN and not everything:
-        yield from databases_lines(children_of(root.id), children_of, terminal)
+        body = list(databases_lines(children_of(root.id), children_of, terminal))
     else:
-        yield from _below(root, children_of, terminal, ids=ids)
-    yield ""
+        body = list(_below(root, children_of, terminal, ids=ids))
+    yield from _head(root, terminal)
+    yield from ("", *body, "") if body else ("",)
     yield from _verdict(root, children_of, terminal)
 
 

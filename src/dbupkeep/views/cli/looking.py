@@ -22,7 +22,7 @@ from dbupkeep.views.cli.job_text import jobs_table, report
     help="Only of this status; repeatable.",
 )
 @click.option("--target", default="", metavar="NAME|PATH|URL", help="Only of this database.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, 10_000), metavar="N", default=20, show_default=True, help="How many.")
 @click.option("--cursor", default="", metavar="ID", help="Go on where the last list ended.")
 @common
 def jobs(

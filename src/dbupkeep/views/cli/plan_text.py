@@ -101,7 +101,7 @@ def _item_lines(item: PlanItem, terminal: Terminal) -> Iterator[str]:
 def _cost(item: PlanItem) -> list[str]:
     """Gain and time, each with its source; what nobody knows is said to be unknown."""
     estimate, parts = item.estimate, []
-    if estimate.gain_bytes is not None:
+    if estimate.gain_bytes:
         parts.append(f"≈ {words.size(estimate.gain_bytes)} back")
     if estimate.seconds is None:
         return [*parts, "time unknown"]
@@ -152,7 +152,7 @@ def _run_table(plans: Iterable[Plan]) -> Table:
             )
     return Table(
         head=("", "DATABASE", "OPERATION", "GAIN", "TIME", "WHY"), rows=rows, right=frozenset({3, 4}),
-        flexible=(5, 1, 2), indent=2,
+        flexible=(5, 1, 2), optional=(5, 4), indent=2,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from dbupkeep.views.cli.finding import find, newest_unfinished
 from dbupkeep.views.cli.job_text import report, short
 from dbupkeep.views.cli.requests import ask, in_lane, planning_options, user
 from dbupkeep.views.cli.serving import Ending, carry_out
+from dbupkeep.views.cli.waiting import OWN
 from dbupkeep.views.plain import EventView, NoView, PlainView, View
 from dbupkeep.views.watching import Watch
 
@@ -50,6 +51,7 @@ NEWEST = "newest"
     "--jobs",
     "slots",
     type=click.IntRange(1, 256),
+    metavar="N",
     help="Operations at a time; default: twice the processors, at most 4.",
 )
 @click.option("--events", is_flag=True, help="Write what happens as it happens, one JSON document a line.")
@@ -204,7 +206,7 @@ def _submit(
 
 def _lane(named: str | None, *, detach: bool) -> str:
     """A lane of its own for a run that this process carries out, so that it takes no other work."""
-    return named or ("default" if detach else f"run/{new_id()[-12:]}")
+    return named or ("default" if detach else f"{OWN}{new_id()[-12:]}")
 
 
 def _root(app: App, job_id: str) -> Job:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dbupkeep.jobs import Job
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.requests import user
+from dbupkeep.views.cli.waiting import Standstill
 from dbupkeep.views.plain import View
 from dbupkeep.views.watching import Watch
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from dbupkeep.app import App
 
 TICK = 0.1
-"""Seconds between looks; longer where a look itself takes long, so that looking stays a tenth of the work."""
+"""Seconds between looks at most; longer where a look itself takes long, so that looking stays a tenth of the work."""
 
 PATIENCE = 10.0
 """Looks are at least so many times apart as one takes."""
@@ -65,25 +66,56 @@ class Ending:
 
 def carry_out(app: App, root: Job, view: View, watch: Watch, *, slots: int) -> Ending:
     """Execute the run's lane in this process until the run has ended, or until what runs has after a Ctrl-C."""
-    stop = threading.Event()
-    serving = threading.Thread(
-        target=app.processor.serve, kwargs={"lanes": (root.lane,), "slots": slots, "stop": stop}, name="dbupkeep-serve"
-    )
+    service = Service(app, slots)
     with listening() as asked:
-        serving.start()
+        service.take(root.lane)
         try:
-            return _until_ended(app, view, watch, asked, serving, stop)
+            return _until_ended(app, view, watch, asked, service)
         finally:
-            stop.set()
-            serving.join()
+            service.stop.set()
+            service.join()
 
 
-def _until_ended(
-    app: App, view: View, watch: Watch, asked: Asked, serving: threading.Thread, stop: threading.Event
-) -> Ending:
+class Service:
+    """The threads that serve lanes in this process."""
+
+    def __init__(self, app: App, slots: int) -> None:
+        """`slots` operations of each lane at a time."""
+        self._app = app
+        self._slots = slots
+        self._threads: list[threading.Thread] = []
+        self.stop = threading.Event()
+
+    def take(self, lane: str) -> None:
+        """Serve a lane from now on."""
+        serve = {"lanes": (lane,), "slots": self._slots, "stop": self.stop}
+        thread = threading.Thread(target=self._app.processor.serve, kwargs=serve, name=f"dbupkeep-serve-{lane}")
+        self._threads.append(thread)
+        thread.start()
+
+    @property
+    def working(self) -> bool:
+        """Whether a lane is still served."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def rest(self, least: float) -> None:
+        """Wait for the next look: at least so long, then until nothing runs here any more, which may be the end."""
+        self.join(least)
+        if least < TICK:
+            self._app.processor.idle.wait(TICK - least)
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for the end, or for so long."""
+        for thread in self._threads:
+            thread.join(None if seconds is None else seconds / len(self._threads))
+
+
+def _until_ended(app: App, view: View, watch: Watch, asked: Asked, service: Service) -> Ending:
+    standstill = Standstill(app=app, say=view.say, take_over=service.take)
     taken = 0
     while True:
         began = app.clock.monotonic()
+        app.processor.idle.clear()
         look = watch.look()
         view.show(look)
         if look.root.status.ended:
@@ -91,13 +123,14 @@ def _until_ended(
         while taken < asked.times:
             taken += 1
             _act(app, look.root, view, taken)
-            if taken == 1:
-                stop.set()
-        if taken and not serving.is_alive():
+            service.stop.set()
+        if not service.working:
+            if not taken:
+                raise RuntimeError("the processor ended before its run did")
             return _stopped(app, watch, view, cancelled=taken > 1)
-        if not serving.is_alive():
-            raise RuntimeError("the processor ended before its run did")
-        serving.join(max(TICK, PATIENCE * (app.clock.monotonic() - began)))
+        if not taken:
+            standstill.see(look)
+        service.rest(PATIENCE * (app.clock.monotonic() - began))
 
 
 def _act(app: App, root: Job, view: View, times: int) -> None:

@@ -30,6 +30,7 @@ IDLE = 2
     "--jobs",
     "slots",
     type=click.IntRange(1, 256),
+    metavar="N",
     help="Operations at a time; default: twice the processors, at most 4.",
 )
 @click.option(
