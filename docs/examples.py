@@ -5,7 +5,7 @@ python docs/examples.py --write PAGE...   puts what was printed into the page
 
 Blocks marked ```console are run from top to bottom in one empty folder, `$ ` before each command and `> ` before each
 further line of it; ```python blocks are run in the same folder. In what is shown a line `…` leaves something out, and
-numbers, identifiers, times and sizes may differ. A line `^C` stands for the keys pressed while an operation runs, a line
+numbers, identifiers, times and sizes may differ. A comment `<!-- console` holds what a reader need not see. A line `^C` stands for the keys pressed while an operation runs, a line
 `Killed` for a `kill -9` from another terminal.
 """
 
@@ -33,7 +33,7 @@ PATIENCE = 60.0
 WORKING = "copying live pages"
 """What the live picture shows once a VACUUM is at work."""
 
-FENCE = re.compile(r"^```(?P<kind>console|python)$")
+FENCE = re.compile(r"^(?:```|<!-- )(?P<kind>console|python)$")
 LEFT_OUT = "…"
 CTRL_C = "^C"
 KILLED = "Killed"
@@ -77,7 +77,7 @@ def examples(page: str) -> Iterator[Command | Python]:
     """The commands and blocks of a page, in order."""
     kind, start, block = "", 0, []
     for number, line in enumerate(page.splitlines()):
-        if kind and line == "```":
+        if kind and line in ("```", "-->"):
             yield from _commands(block, start) if kind == "console" else (Python("\n".join(block), start),)
             kind = ""
         elif kind:
@@ -202,7 +202,8 @@ class Shell:
         """Remember which identifier here stands for which one of the page."""
         there, here = (IDENTIFIER.findall("\n".join(lines)) for lines in (shown, printed))
         if len(there) == len(here):
-            self.names.update(zip(there, here, strict=True))
+            for name, meant in zip(there, here, strict=True):
+                self.names.setdefault(name, meant)
 
 
 def masked(lines: list[str]) -> str:
@@ -259,15 +260,18 @@ def write(page: Path, place: Path) -> None:
         printed = shell.run(example)
         if example.keys:
             printed = [example.keys, *([] if example.keys == KILLED else printed)]
+        shell.learn(example.shown, printed)
         if any(line.strip() == LEFT_OUT for line in example.shown):
-            shell.learn(example.shown, printed)
             continue
         if example.shown and not example.shown[-1]:
             printed.append("")
         start = example.first + moved
         lines[start : start + len(example.shown)] = printed
         moved += len(printed) - len(example.shown)
-    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    for name, now in shell.names.items():
+        text = text.replace(name, now)
+    page.write_text(text, encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
