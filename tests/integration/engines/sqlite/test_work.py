@@ -16,7 +16,8 @@ import pytest
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Leftover, Stop, Work
-from dbupkeep.engines.sqlite import in_place, space
+from dbupkeep.engines.sqlite import in_place, incremental, space
+from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.errors import Busy, Damaged, Interrupted, Kind, Refused
 from dbupkeep.estimates import History, Measurement
 from dbupkeep.operations import Operation
@@ -226,6 +227,27 @@ def test_slices_never_keep_a_busy_writer_out_for_longer_than_allowed(lab: Any, j
     assert evidence.effective == "yes"
     assert evidence.after["free_pages"] == 0
     assert lab.sound(path)
+
+
+def test_slices_are_as_long_as_the_disk_is_quick(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that takes a millisecond for a page, no slice is longer than a fifth of the allowed stall."""
+    path = lab.make("CREATE VIEW dep AS SELECT rowid FROM loose", "CREATE TABLE loose (a)", auto_vacuum=2, rows=20_000)
+    slices: list[int] = []
+    free = incremental._slice
+
+    def on_a_slow_disk(handle: Handle, pages: int) -> float:
+        free(handle, pages)
+        slices.append(pages)
+        return pages / 1000
+
+    monkeypatch.setattr(incremental, "_slice", on_a_slow_disk)
+    monkeypatch.setattr(Handle, "pause", lambda self, seconds: self.check_stop())
+    item = lab.planned(path, Operation.VACUUM, Policy(max_stall=timedelta(seconds=0.25)))
+    work, evidence = lab.done(path, item)
+    assert evidence.after["free_pages"] == 0
+    assert slices[0] < max(slices)  # it grows from a careful start
+    assert max(slices) <= 50
+    assert work.stall_seconds <= 0.05
 
 
 def slow(path: Path) -> History:

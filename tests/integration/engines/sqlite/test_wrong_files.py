@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from dbupkeep.engine import Purpose
 from dbupkeep.engines import sqlite as engine
 from dbupkeep.engines.sqlite import target_of
+from dbupkeep.engines.sqlite.handle import View, connect
 from dbupkeep.errors import Busy, Kind, Missing, Refused, UpkeepError
 from dbupkeep.operations import Operation
 
@@ -194,6 +196,14 @@ def test_deep_damage_is_damaged(lab: Any) -> None:
         lab.surveyed(path)
     assert raised.value.kind is Kind.CORRUPT
     assert raised.value.hint
+
+
+@pytest.mark.parametrize("view", list(View))
+def test_file_that_vanishes_before_it_is_opened_is_not_made(lab: Any, view: View) -> None:
+    path = lab.folder / "gone.db"
+    with pytest.raises(apsw.CantOpenError):
+        connect(path, view)
+    assert not path.exists()
 
 
 def test_strange_paths_are_only_paths(lab: Any) -> None:
