@@ -128,6 +128,8 @@ class JobProcessor:
         self._workers = workers
         self._sweep = sweep
         self._running: dict[str, Attempt] = {}
+        self.idle = threading.Event()
+        """Set whenever the last running attempt has ended: what was waited for may be over. Cleared by who waits."""
 
     def serve(self, *, lanes: Sequence[str] = (), slots: int = 1, stop: threading.Event) -> None:
         """Mend what was left, then execute deliveries of these lanes (none named: all) until `stop` is set."""
@@ -155,6 +157,8 @@ class JobProcessor:
                 self._record(job, ended, attempt.take_stages())
         finally:
             del self._running[delivery.key]
+            if not self._running:
+                self.idle.set()
 
     @property
     def busy(self) -> int:

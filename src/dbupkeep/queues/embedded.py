@@ -78,6 +78,7 @@ class EmbeddedQueue:
             thread.start()
         while any(thread.is_alive() for thread in threads):
             if stop.wait(self._lease / 4):
+                self._news.set()  # nobody sleeps on
                 _join(threads, self._lease / 4)
             worker.renew()
         worker.leave()
@@ -139,7 +140,7 @@ class _Worker:
                 continue
             done = ""
             if delivery is None:
-                if self._news.wait(rest):
+                if self._news.wait(rest) and not stop.is_set():  # at a stop it stays set, for the other slots
                     self._news.clear()
                     rest = QUICK
                 else:
