@@ -50,7 +50,7 @@ fmt: $(STAMP) ## format, and fix what ruff can fix
 fault: $(STAMP) ## run the long fault tier: real kills, many of them
 	@$(PY) -m pytest -m fault --kills 1000 --timeout 3600 $(ARGS)
 
-bench: $(STAMP) ## run the benchmarks (wants the sqlite3 command line)
+bench: $(STAMP) ## run the benchmarks, small; ARGS="--size full" for results (wants the sqlite3 command line)
 	@$(PY) -m benchmarks $(ARGS)
 
 docs: $(STAMP) ## write the generated pages of docs/
