@@ -135,3 +135,14 @@ def meet(one: Job, other: Job) -> bool:
         return False
     whole = hold_of(one.target)
     return one.hold == other.hold or (one.target == other.target and whole in (one.hold, other.hold))
+
+
+def pristine(job: Job) -> Job:
+    """A job as it was submitted; of a job that nobody has retried."""
+    parent = job.phase is Phase.ORCHESTRATION
+    return replace(
+        job,
+        status=JobStatus.RUNNING if parent else JobStatus.PENDING,
+        reason="", attempt=0, cancel_requested=False, paused=False, released=False, outcome="",
+        started_at=job.started_at if parent else None, finished_at=None, result=None, error=None, progress=None,
+    )  # fmt: skip
