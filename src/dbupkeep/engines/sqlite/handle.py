@@ -38,6 +38,12 @@ class View(StrEnum):
     WORK = "rw"
     READ = "ro"
     STILL = "immutable"  # a WAL database that nobody has open: an ordinary look would leave -wal and -shm behind
+    ORPHAN = "orphan"  # the same with a -wal that a crash or a copy left without its -shm, read without making one
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody else may open the file meanwhile, since no lock is held on it."""
+        return self in {View.STILL, View.ORPHAN}
 
 
 @dataclass(slots=True)
@@ -58,7 +64,8 @@ class Handle:
         self.header: Header = read_header(self.place)
         if view is View.WORK and not self.place.writable:
             raise _read_only(path)
-        self.view = self._still_or(view)
+        self.wal_bytes = self.place.size_beside("-wal") or 0
+        self.view = view_of(self.place, wal=self.header.wal) if view is View.READ else view
         self.lock_wait = 0.5
         self.callbacks = 0
         self._asked = threading.Event()
@@ -70,11 +77,6 @@ class Handle:
             self.connection = connect(path, self.view)
             hooks.apply(self.connection)
         self.connection.set_busy_handler(self._busy)
-
-    def _still_or(self, view: View) -> View:
-        """A WAL database without a `-wal` to read is looked at as immutable; the survey checks that it stayed so."""
-        unused = not self.place.size_beside("-wal") and self.place.size_beside("-shm") is None
-        return View.STILL if view is View.READ and self.header.wal and unused else view
 
     # --- statements ---
 
@@ -204,32 +206,48 @@ class Handle:
 
 def read_header(place: Place) -> Header:
     """Read the header through SQLite's own file layer, which keeps the locks of other connections here alive."""
+    data = _start_of(place)
+    found = headers.parse(data, place.bytes, str(place.path))
+    lone = not any(place.size_beside(suffix) for suffix in ("-wal", "-journal"))
+    size = place.path.stat().st_size
+    if lone and headers.missing_bytes(found, size):
+        if _start_of(place) != data:  # another program shrank the file between the header and its size
+            return read_header(place)
+        raise headers.truncated(found, size, str(place.path))
+    return found
+
+
+def _start_of(place: Place) -> bytes:
     flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
     with told(place.path, stage="reading the header"):
         file = apsw.VFSFile("unix", str(place.path), [flags, 0])
         try:
-            data = file.xRead(min(place.bytes, headers.LOOK), 0)
+            return file.xRead(min(place.bytes, headers.LOOK), 0)
         finally:
             file.xClose()
-    found = headers.parse(data, place.bytes, str(place.path))
-    lone = not any(place.size_beside(suffix) for suffix in ("-wal", "-journal"))
-    if lone and headers.missing_bytes(found, place.path.stat().st_size):
-        raise headers.truncated(found, place.bytes, str(place.path))
-    return found
+
+
+def view_of(place: Place, *, wal: bool) -> View:
+    """How to read a database such that no file is left beside it; without a `-shm` nobody has a WAL database open."""
+    if not wal or place.size_beside("-shm") is not None:
+        return View.READ
+    return View.ORPHAN if place.size_beside("-wal") else View.STILL
 
 
 def connect(path: Path, view: View) -> apsw.Connection:
     """Open a connection that trusts no schema and loads no extension; a reading one leaves the `-wal` as it is."""
     mode = "rw" if view is View.WORK else "ro"
-    still = "&immutable=1" if view is View.STILL else ""
+    quiet = {View.STILL: "&immutable=1", View.ORPHAN: "&vfs=unix-none"}.get(view, "")
     access = apsw.SQLITE_OPEN_READWRITE if view is View.WORK else apsw.SQLITE_OPEN_READONLY
-    uri = f"file:{quote(os.fsencode(path))}?mode={mode}{still}"
+    uri = f"file:{quote(os.fsencode(path))}?mode={mode}{quiet}"
     connection = apsw.Connection(uri, flags=access | apsw.SQLITE_OPEN_URI)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)
     if view is not View.WORK:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    if view is View.ORPHAN:  # where a `-shm` is missing no connection of this process has locks that closing could drop
+        connection.pragma("locking_mode", "exclusive")  # keeps the index of the -wal in memory
     return connection
 
 

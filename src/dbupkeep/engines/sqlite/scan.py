@@ -154,8 +154,9 @@ def _statistics_due(request: Request, path: str, header: Header, data: bytes) ->
 
 def _look(request: Request, path: str, header: Header, *, pages_too: bool = False) -> bool:
     """Ask SQLite, read-only. What it cannot tell is left to the survey, which can explain it."""
-    unused = not os.path.exists(f"{path}-shm") and not _size(f"{path}-wal")  # noqa: PTH110 - as above
-    view = View.STILL if header.wal and unused else View.READ
+    view = View.READ
+    if header.wal and not os.path.exists(f"{path}-shm"):  # noqa: PTH110 - as above
+        view = View.ORPHAN if _size(f"{path}-wal") else View.STILL
     try:
         connection = connect(Path(path), view)
         try:

@@ -57,7 +57,10 @@ class SqliteSession:
 
     def survey(self, scope: Scope) -> DatabaseFacts:
         """Read what a plan needs to know."""
-        self.handle, facts = look(self.handle, scope, target=self.target.url, given=self.given)
+        try:
+            self.handle, facts = look(self.handle, scope, target=self.target.url, given=self.given)
+        except Busy as error:
+            raise self._named(error).at(stage="surveying") from error
         return facts
 
     def run(self, item: PlanItem, report: Report) -> Work:
@@ -99,6 +102,6 @@ class SqliteSession:
     def _named(self, error: Busy) -> Busy:
         """The same error, with who is known to be in the way."""
         openers = openers_of(self.handle.place, self.handle.connection)
-        if not openers:
+        if not openers or str(openers) in error.why:
             return error
         return Busy(error.what, why=f"{error.why}; the file is open in {openers}", hint=error.hint)

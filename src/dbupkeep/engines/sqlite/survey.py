@@ -17,7 +17,7 @@ from dbupkeep.engines.sqlite.openers import Doing, Openers, openers_of
 from dbupkeep.engines.sqlite.paths import examine
 from dbupkeep.engines.sqlite.schema import Entry, Lacking
 from dbupkeep.engines.sqlite.space import room_for
-from dbupkeep.errors import Busy, Refused
+from dbupkeep.errors import Busy, Damaged, Refused
 from dbupkeep.facts import DatabaseFacts, Notice, ObjectFacts, Value
 from dbupkeep.operations import Operation
 
@@ -46,8 +46,8 @@ def look(handle: Handle, scope: Scope, *, target: str, given: str = "") -> tuple
             if not (isinstance(error.__cause__, apsw.Error) and is_hot_journal(error.__cause__)):
                 raise
             handle = _reopen(handle, View.STILL)
-            seen = _read(handle, scope, hot=True)
-        if handle.view is not View.STILL or seen.values["hot_journal"] or _still(handle):
+            seen = _read_hot(handle, scope)
+        if not handle.view.quiet or seen.values["hot_journal"] or _still(handle):
             break
         if attempt == _TRIES:
             raise Busy(
@@ -62,8 +62,8 @@ def look(handle: Handle, scope: Scope, *, target: str, given: str = "") -> tuple
 def _still(handle: Handle) -> bool:
     """Whether nobody opened the file, or wrote to it, since this handle did."""
     then, now = handle.place, examine(handle.path)
-    unused = not now.size_beside("-wal") and now.size_beside("-shm") is None
-    return unused and (now.inode, now.bytes, now.modified_ns) == (then.inode, then.bytes, then.modified_ns)
+    alone = (now.size_beside("-wal") or 0) == handle.wal_bytes and now.size_beside("-shm") is None
+    return alone and (now.inode, now.bytes, now.modified_ns) == (then.inode, then.bytes, then.modified_ns)
 
 
 def _reopen(handle: Handle, view: View) -> Handle:
@@ -104,6 +104,17 @@ def _read(handle: Handle, scope: Scope, *, hot: bool) -> _Seen:
     thorough = not scope.fleet or handle.place.bytes >= THOROUGH_BYTES
     _read_openers(seen, openers_of(handle.place, handle.connection, thorough=thorough))
     return seen
+
+
+def _read_hot(handle: Handle, scope: Scope) -> _Seen:
+    try:
+        return _read(handle, scope, hot=True)
+    except Damaged as error:  # half of a transaction is in the file, and here it cannot be made sense of
+        raise Busy(
+            f"{handle.path} has an interrupted transaction that must be rolled back before it can be surveyed",
+            why=f"a hot journal of {handle.place.size_beside('-journal') or 0:,} bytes lies beside it",
+            hint="open it once with its own program, or with `sqlite3`, which rolls it back; then plan again",
+        ) from error
 
 
 def _read_size(handle: Handle, seen: _Seen, *, hot: bool) -> None:

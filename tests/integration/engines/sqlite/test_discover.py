@@ -82,8 +82,13 @@ def test_scan_changes_nothing(lab: Any) -> None:
     one = lab.other(crashed)
     one.does("DELETE FROM t")
     one.dies()
+    orphan = placed(lab, "orphan.db", rows=400, journal="wal")
+    one = lab.other(orphan)
+    one.does("DELETE FROM t")
+    one.dies()
+    orphan.with_name("orphan.db-shm").unlink()
     before = lab.fingerprint()
-    found(lab)
+    assert len(found(lab)) == 3
     assert lab.fingerprint() == before
 
 

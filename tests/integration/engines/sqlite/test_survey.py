@@ -47,6 +47,19 @@ def test_survey_does_not_checkpoint_what_a_crash_left(lab: Any) -> None:
     assert facts.number("wal_bytes") > 0
 
 
+def test_wal_without_its_index_is_read_and_no_index_is_made(lab: Any) -> None:
+    path = lab.make(journal="wal", free=0)
+    one = lab.other(path)
+    one.does("PRAGMA wal_autocheckpoint = 0")
+    one.does("DELETE FROM t WHERE id < 6000")
+    one.dies()
+    path.with_name(f"{path.name}-shm").unlink()  # as a copy made without it
+    before = lab.fingerprint()
+    facts = lab.surveyed(path)
+    assert lab.fingerprint() == before
+    assert facts.number("free_share") > 0.5  # which only the -wal says
+
+
 def test_survey_beside_an_open_wal_leaves_it_alone_and_names_who_has_it(lab: Any) -> None:
     path = lab.make(journal="wal")
     one = lab.other(path)

@@ -558,6 +558,19 @@ def test_long_reading_is_stopped_at_once(lab: Any, operation: Operation) -> None
     session.close()
 
 
+@pytest.mark.parametrize("operation", [Operation.REINDEX, Operation.CHECK])
+def test_long_reading_shows_how_far_it_is(lab: Any, operation: Operation) -> None:
+    path = lab.make(rows=40_000, free=0)
+    policy = Policy(force=True, thresholds={"check": {"method": "integrity_check"}})
+    recorder = Recorder()
+    with recorder.sampling():
+        lab.done(path, lab.planned(path, operation, policy), recorder)
+    fractions = [p.fraction for p in recorder.seen if p.fraction]
+    assert len(set(fractions)) > 3
+    assert fractions == sorted(fractions)
+    assert min(fractions) < 0.5 < max(fractions)
+
+
 # --- statistics ---
 
 

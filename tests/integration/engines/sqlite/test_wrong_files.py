@@ -172,8 +172,9 @@ def test_locked_file_is_deferred_and_its_holder_named(lab: Any) -> None:
     assert str(one.pid) in raised.value.message
     assert "write transaction" in raised.value.message
     assert lab.fingerprint() == before
-    with pytest.raises(Busy):
+    with pytest.raises(Busy) as raised:
         lab.surveyed(path)
+    assert str(one.pid) in raised.value.message
 
 
 def test_file_replaced_since_the_plan_is_not_touched(lab: Any) -> None:
