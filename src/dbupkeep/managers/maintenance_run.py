@@ -153,7 +153,14 @@ class MaintenanceRunManager:
             scope = Scope(
                 operations=step.operations, fleet=True, now=self._clock.now(), config=step.config, policy=step.policy
             )
-            for candidate in self._engines(place.engine).discover(place, scope):
+            try:
+                candidates = self._engines(place.engine).discover(place, scope)
+            except UpkeepError as error:
+                if len(step.targets) == 1:
+                    raise
+                problems.append(_problem(error))
+                continue
+            for candidate in candidates:
                 if candidate.problem:
                     problems.append(
                         Notice(code="not_maintainable", message=f"{candidate.target.name}: {candidate.problem}")
@@ -165,7 +172,7 @@ class MaintenanceRunManager:
         try:
             return self._databases.plan(step, definition, fleet=fleet)
         except UpkeepError as error:
-            problems.append(Notice(code=error.kind.value, message=error.message, hint=error.hint, severity="error"))
+            problems.append(_problem(error))
             return None
 
     def _root(self, name: str, definition: JobDefinition, parent_job_id: str | None) -> Job:
@@ -202,3 +209,7 @@ class MaintenanceRunManager:
             hold=f"discovery:{root.id}:{number}:{place}",
             lane=definition.lane,
         )
+
+
+def _problem(error: UpkeepError) -> Notice:
+    return Notice(code=error.kind.value, message=error.message, hint=error.hint, severity="error")

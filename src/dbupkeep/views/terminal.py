@@ -38,6 +38,10 @@ _PLAIN: Mapping[str, str] = {
 """What is written instead where the encoding has no such sign."""
 
 
+class ReaderLeft(Exception):
+    """Whoever read the output has gone; there is nobody to tell."""
+
+
 class Terminal:
     """One output stream as a person sees it."""
 
@@ -67,9 +71,12 @@ class Terminal:
         """Write one line; signs that the encoding lacks are written in another way."""
         if not self.encoding.startswith("utf"):
             text = "".join(_PLAIN.get(char, char) for char in text)
-            text = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
-        self.stream.write(text + "\n")
-        self.stream.flush()
+        text = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        try:
+            self.stream.write(text + "\n")
+            self.stream.flush()
+        except BrokenPipeError as error:
+            raise ReaderLeft from error
 
 
 def _colored(color: Color, environ: Mapping[str, str], *, lively: bool) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -76,6 +78,16 @@ def counted(number: int, one: str, many: str = "") -> str:
 def listed(parts: Iterable[str]) -> str:
     """Parts that are there, side by side."""
     return " · ".join(part for part in parts if part)
+
+
+def shell(arguments: Iterable[str]) -> str:
+    r"""A command line for copying into a shell; what would harm a terminal is written as `$'\x1b'`."""
+    return " ".join(shlex.quote(each) if each.isprintable() else _escaped(each) for each in arguments)
+
+
+def _escaped(text: str) -> str:
+    plain = {char: chr(char) for char in range(32, 127) if chr(char) not in "'\\"}
+    return "$'" + "".join(plain.get(byte, f"\\x{byte:02x}") for byte in os.fsencode(text)) + "'"
 
 
 def name(text: str, *, width: int | None = None) -> str:

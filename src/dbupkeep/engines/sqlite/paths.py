@@ -110,6 +110,7 @@ def examine(path: Path) -> Place:
             why=str(error.strerror),
             hint="run as a user who may enter its folder",
         ) from error
+    _refuse_other_than_text(path)
     _refuse_other_than_file(path, found)
     if not os.access(path, os.R_OK):
         raise NotPermitted(f"{path} cannot be read", why="its mode does not allow it", hint="run as its owner")
@@ -121,6 +122,18 @@ def examine(path: Path) -> Place:
         writable=_writable(path, found.st_mode),
         modified_ns=found.st_mtime_ns,
     )
+
+
+def _refuse_other_than_text(path: Path) -> None:
+    """SQLite takes paths as UTF-8 only."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise Refused(
+            f"the path {os.fsencode(path)!r} is not in UTF-8",
+            why="SQLite's library takes no other paths",
+            hint="rename the file or the folder",
+        ) from None
 
 
 def _refuse_other_than_file(path: Path, found: os.stat_result) -> None:

@@ -18,7 +18,7 @@ from dbupkeep.errors import UpkeepError, UsageError
 from dbupkeep.logs import carries_password, printable
 from dbupkeep.views.cli.console import complain, error_document, with_options
 from dbupkeep.views.cli.exits import Exit, of_error
-from dbupkeep.views.terminal import standard_error
+from dbupkeep.views.terminal import ReaderLeft, standard_error
 
 COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Maintain": {
@@ -112,7 +112,7 @@ def run(arguments: Sequence[str]) -> int:
         return _usage(error, as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
+    except ReaderLeft:
         # Whoever read the output has left; what is still buffered goes nowhere, without another complaint at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.BROKEN_PIPE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from urllib.parse import unquote
 
 import click
 
@@ -44,12 +45,12 @@ def _table(samples: Sequence[Measurement], *, with_target: bool) -> Table:
 
 
 def _row(sample: Measurement, *, with_target: bool) -> list[Cell]:
-    place = words.name(sample.target.rpartition("/")[2] or sample.target) if with_target else ""
+    place = unquote(sample.target.rpartition("/")[2] or sample.target, errors="surrogateescape") if with_target else ""
     predicted_gain = sample.predicted_gain
     effect = {"yes": ("yes", "green"), "no": ("no", "yellow")}.get(sample.effective, ("", ""))
     return [
         Cell(words.moment(sample.at), "dim"),
-        Cell(place),
+        Cell(words.name(place)),
         Cell(f"{sample.operation.value} {words.name(sample.object)}".rstrip()),
         Cell(words.duration(sample.seconds)),
         Cell(words.duration(sample.predicted_seconds) if sample.predicted_seconds is not None else "", "dim"),

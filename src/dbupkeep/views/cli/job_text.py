@@ -93,7 +93,7 @@ def _below(parent: Job, children_of: ChildrenOf, terminal: Terminal, *, ids: boo
         yield from _operations(operations, terminal, ids=ids, depth=depth)
     for job in rest:
         if job.phase is Phase.ORCHESTRATION:
-            yield _parent_line(job, children_of, terminal, depth=depth)
+            yield from _parent_lines(job, children_of, terminal, depth=depth)
             yield from _below(job, children_of, terminal, ids=ids, depth=depth + 1)
     for job in found:
         reason = str((job.result or {}).get("reason", ""))
@@ -110,12 +110,13 @@ def _quiet(discovery: Job) -> bool:
     return discovery.status is JobStatus.COMPLETED
 
 
-def _parent_line(job: Job, children_of: ChildrenOf, terminal: Terminal, *, depth: int) -> str:
+def _parent_lines(job: Job, children_of: ChildrenOf, terminal: Terminal, *, depth: int) -> Iterator[str]:
     mark, style = MARKS[job.status]
     gain = _gain(job, children_of)
     back = f"{words.size(gain)} given back" if gain > 0 else ""
-    text = words.listed([state(job) if job.outcome != Outcome.DONE else "", back, took(job)])
-    return f"{'  ' * (depth + 1)}{terminal.paint(mark, style)} {terminal.paint(words.name(job.name), 'bold')}  {text}"
+    said = words.listed([state(job) if job.outcome != Outcome.DONE else "", back, took(job)])
+    row = [Cell(mark, style), Cell(words.name(job.name), "bold"), Cell(said)]
+    yield from Table(rows=[row], flexible=(2, 1), indent=2 * (depth + 1)).lines(terminal)
 
 
 def _operations(jobs: Sequence[Job], terminal: Terminal, *, ids: bool, depth: int) -> Iterator[str]:

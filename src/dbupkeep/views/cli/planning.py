@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 
 from dbupkeep.documents import plan_document, run_plan_document
 from dbupkeep.errors import UsageError
 from dbupkeep.manager import Planned
 from dbupkeep.plans import Plan
+from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.plan_text import plan_lines, run_plan_lines
@@ -59,7 +58,7 @@ def _print(console: Console, request: Request, planned: Planned, *, save: bool, 
         out.line(f"Saved. Apply exactly this:  {out.paint(f'dbupkeep run --plan {planned.id}', 'bold')}")
     elif due(planned):
         out.line()
-        out.line(f"Do it:  {out.paint('dbupkeep ' + shlex.join(_as_run(request)), 'bold')}")
+        out.line(f"Do it:  {out.paint(words.shell(['dbupkeep', *_as_run(request)]), 'bold')}")
 
 
 def _as_run(request: Request) -> list[str]:

@@ -17,6 +17,7 @@ from dbupkeep.errors import IllegalTransition, UsageError
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery
 from dbupkeep.logs import LogFormat, set_up
+from dbupkeep.plans import RunPlan
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import LEVELS, Console, common
 from dbupkeep.views.cli.exits import Exit, of_outcome
@@ -75,7 +76,11 @@ def run(
         if resume:
             root = resumed(console, app, resume)
         elif plan_id:
-            root = _root(app, app.apply(in_lane(app.saved(plan_id), _lane(lane, detach=detach))))
+            planned = in_lane(app.saved(plan_id), _lane(lane, detach=detach))
+            if isinstance(planned, RunPlan) and not planned.plans:
+                console.say("The plan has nothing to do.")
+                return Exit.DONE
+            root = _root(app, app.apply(planned))
         else:
             root = _root(app, _submit(console, app, targets, choice, lane, detach=detach))
         if detach:
