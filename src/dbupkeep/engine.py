@@ -45,6 +45,7 @@ class Scope:
     now: datetime
     policy: Policy = field(default_factory=Policy)  # whose thresholds a discovery goes by
     config: Mapping[str, Setting] = field(default_factory=dict)  # the step's own: selection flags of the product
+    force: bool = False  # everything is asked for whether due or not: facts of all objects are wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,9 @@ class DatabaseMaintenanceManager:
             raise UsageError("no operation was asked for", hint=f"choose from {', '.join(CATALOGUE)}")
         engine = self._engines(target.engine)
         _check_operations(engine, target, operations)
-        scope = Scope(operations=operations, fleet=fleet, now=self._clock.now(), config=step.config)
+        scope = Scope(
+            operations=operations, fleet=fleet, now=self._clock.now(), config=step.config, force=step.policy.force
+        )
         facts = self._survey(engine, target, scope)
         items = lay_out(engine.assess(facts, step.policy, self._history(facts), scope))
         settings = {
@@ -86,7 +88,7 @@ class DatabaseMaintenanceManager:
     def drift(self, plan: Plan) -> list[str]:
         """What changed on the target since the plan, a sentence for each item that no longer holds."""
         engine = self._engines(plan.target.engine)
-        scope = Scope(operations=plan.operations, now=self._clock.now(), config=plan.config)
+        scope = Scope(operations=plan.operations, now=self._clock.now(), config=plan.config, force=plan.policy.force)
         facts = self._survey(engine, plan.target, scope)
         return list(dict.fromkeys(said for item in plan.due if (said := engine.drift(item, facts))))
 

@@ -312,27 +312,30 @@ class EngineSuite:
         assert lab.victims(target) == before
 
 
-def survey(engine: Engine, target: Target, operations: tuple[Operation, ...] = ()) -> DatabaseFacts:
+def survey(
+    engine: Engine, target: Target, operations: tuple[Operation, ...] = (), policy: Policy | None = None
+) -> DatabaseFacts:
     """Survey all operations of an engine, or those named."""
     with session(engine, target, purpose=Purpose.SURVEY) as looking:
-        return engine.survey(looking, scope_of(engine, operations))
+        return engine.survey(looking, scope_of(engine, operations, policy))
 
 
-def scope_of(engine: Engine, operations: tuple[Operation, ...] = ()) -> Scope:
+def scope_of(engine: Engine, operations: tuple[Operation, ...] = (), policy: Policy | None = None) -> Scope:
     """A scope of all operations, or those named."""
-    return Scope(operations=operations or tuple(engine.operations), now=NOW)
+    force = policy is not None and policy.force
+    return Scope(operations=operations or tuple(engine.operations), now=NOW, force=force)
 
 
 def assess(
     engine: Engine, facts: DatabaseFacts, operations: tuple[Operation, ...] = (), policy: Policy | None = None
 ) -> list[Proposal]:
     """Proposals without any history."""
-    return list(engine.assess(facts, policy or Policy(), History(), scope_of(engine, operations)))
+    return list(engine.assess(facts, policy or Policy(), History(), scope_of(engine, operations, policy)))
 
 
 def propose(engine: Engine, target: Target, operation: Operation, policy: Policy | None = None) -> list[Proposal]:
     """Survey and decide on one operation."""
-    return assess(engine, survey(engine, target, (operation,)), (operation,), policy)
+    return assess(engine, survey(engine, target, (operation,), policy), (operation,), policy)
 
 
 def due(engine: Engine, target: Target, operation: Operation, policy: Policy | None = None) -> list[Proposal]:

@@ -49,9 +49,10 @@ def propose(q: Inquiry) -> list[Proposal]:
         proposals = [_proposal(q, share) for share in shares(q, allowed)]
     if refused:
         proposals.append(denied(q, refused))
-    idle = len(tables) - len(allowed) - len(refused)
+    total = int(q.facts.number("tables") + q.facts.number("partitioned_tables"))
+    idle = total - len(allowed) - len(refused)
     if idle or not proposals:
-        proposals.append(_idle(q, tables, idle))
+        proposals.append(_idle(q, total, idle))
     return proposals
 
 
@@ -120,7 +121,7 @@ def _reader(before: Mapping[int, Row]) -> Any:  # noqa: ANN401 - a `Read`
 
 
 def _due(q: Inquiry, table: ObjectFacts) -> Due | None:
-    need = needs.analyze_need(_known(q, table), q.facts.values, share=q.threshold("threshold_share"))
+    need = needs.analyze_need(_known(q, table), q.facts.values, share=q.share("threshold_share"))
     if flag(q.scope.config, "missing_stats_only"):
         if need.score < needs.MISSING:
             return None
@@ -190,10 +191,10 @@ def _read(size: int, tables: int) -> int:
     return min(size, tables * _SAMPLED_ROWS * _PAGE)
 
 
-def _idle(q: Inquiry, tables: Sequence[ObjectFacts], idle: int) -> Proposal:
+def _idle(q: Inquiry, total: int, idle: int) -> Proposal:
     return q.skip(
-        f"{idle:,} of {len(tables):,} tables need none: due from {words.share(q.threshold('threshold_share'))} of"
+        f"{idle:,} of {total:,} tables need none: due from {words.share(q.share('threshold_share'))} of"
         " autovacuum's threshold on, or without statistics",
-        tables=len(tables),
+        tables=total,
         idle=idle,
     )

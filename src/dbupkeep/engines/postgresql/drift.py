@@ -38,7 +38,7 @@ def _objects(item: PlanItem, facts: DatabaseFacts) -> str:
     there = [table for table in facts.objects if table.values.get("oid") in planned]
     gone = len(planned) - len(there)
     if gone == len(planned):
-        return f"{item.object or 'every table of it'} is gone, or was made anew"
+        return f"{item.object or 'every table of it'} is gone, was made anew, or needs nothing any more"
     return _growth(item, there) or _need(item, there)
 
 

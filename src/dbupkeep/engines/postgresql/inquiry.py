@@ -67,6 +67,10 @@ class Inquiry:
         value = self.setting(name)
         return float(value) if isinstance(value, (int, float)) else 0.0
 
+    def share(self, name: str) -> float:
+        """A part of the server's own threshold; the survey looks no lower than its floor."""
+        return max(needs.FLOOR, self.threshold(name))
+
     @property
     def version(self) -> Version:
         """The server's."""

@@ -13,6 +13,10 @@ WARN_AGE = 1_000_000_000
 """Transaction ids of age: from the first on the server drops everything but freezing, from the second on we warn."""
 
 
+FLOOR = 0.1
+"""Tables below this part of every threshold of autovacuum are only counted; no policy goes lower."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
     """How much a table needs something: `score` is the measure over its threshold, due above 1."""

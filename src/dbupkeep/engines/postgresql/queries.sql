@@ -32,30 +32,68 @@ SELECT current_setting('autovacuum')::bool AS autovacuum,
        pg_has_role('pg_read_all_stats', 'MEMBER') AS sees_sessions,
        (SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()) AS database_age,
        (SELECT mxid_age(datminmxid) FROM pg_database WHERE datname = current_database()) AS database_multixact_age,
-       (SELECT sum(relpages)::bigint FROM pg_class) AS pages
+       (SELECT sum(relpages)::bigint FROM pg_class) AS pages,
+       (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'm') AND relpersistence <> 't') AS tables,
+       (SELECT count(*) FROM pg_class WHERE relkind = 'p') AS partitioned_tables,
+       (SELECT max(age(relfrozenxid)) FROM pg_class WHERE relkind IN ('r', 'm', 't')) AS oldest
 
 -- name: tables
--- One row for each table, materialized view and partitioned table; no sizes, which would look at every file.
-SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
-       c.relpersistence::text AS persistence, c.reltuples::float8 AS rows, c.relpages AS pages,
-       {{frozen_pages}} AS frozen_pages, c.relallvisible AS visible_pages,
-       CASE WHEN c.relkind <> 'p' THEN age(c.relfrozenxid) END AS age,
-       CASE WHEN c.relkind <> 'p' THEN mxid_age(c.relminmxid) END AS multixact_age,
-       c.reloptions AS options, {{permission}} AS permitted,
-       CASE WHEN c.relispartition THEN (SELECT inhparent::bigint FROM pg_inherits WHERE inhrelid = c.oid LIMIT 1) END AS parent,
-       pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_live_tuples(c.oid) AS live,
-       pg_stat_get_mod_since_analyze(c.oid) AS modified, pg_stat_get_ins_since_vacuum(c.oid) AS inserted,
-       pg_stat_get_vacuum_count(c.oid) AS vacuums, pg_stat_get_analyze_count(c.oid) AS analyzes,
-       greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) AS vacuumed_at,
-       greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analyzed_at,
-       t.oid::bigint AS toast_oid, t.reltuples::float8 AS toast_rows, t.relpages AS toast_pages, t.reloptions AS toast_options,
-       age(t.relfrozenxid) AS toast_age, mxid_age(t.relminmxid) AS toast_multixact_age,
-       pg_stat_get_dead_tuples(t.oid) AS toast_dead, pg_stat_get_ins_since_vacuum(t.oid) AS toast_inserted
-  FROM pg_class c
-  JOIN pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_class t ON t.oid = c.reltoastrelid AND t.oid <> 0
- CROSS JOIN ({{role}}) m
- WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+-- Tables, materialized views and partitioned tables that may need something: `heat` is how near they are to the nearest
+-- threshold of autovacuum. Those with settings of their own, partitions, and those of `also` are always there, or all.
+-- No sizes, which would look at every file. OFFSET 0 has each counter asked for once.
+SELECT * FROM (
+  SELECT x.*,
+         CASE WHEN x.options IS NOT NULL OR x.toast_options IS NOT NULL OR x.parent IS NOT NULL OR x.kind = 'p' THEN 1e9
+              ELSE greatest(
+                x.dead / nullif(CASE WHEN s.most >= 0 THEN least(s.most, s.vacuum_base + s.vacuum_scale * x.n)
+                                     ELSE s.vacuum_base + s.vacuum_scale * x.n END, 0),
+                CASE WHEN s.insert_base >= 0
+                     THEN x.inserted / nullif(s.insert_base + s.insert_scale * x.n * x.unfrozen, 0) END,
+                x.modified / nullif(s.analyze_base + s.analyze_scale * x.n, 0),
+                x.age / s.freeze_max_age, x.multixact_age / s.multixact_freeze_max_age,
+                x.toast_age / s.freeze_max_age, x.toast_multixact_age / s.multixact_freeze_max_age,
+                x.toast_dead / nullif(s.vacuum_base + s.vacuum_scale * greatest(x.toast_rows, 0), 0),
+                x.toast_inserted / nullif(s.insert_base + s.insert_scale * greatest(x.toast_rows, 0), 0)
+              ) END AS heat
+    FROM (
+      SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+             c.reltuples::float8 AS rows, greatest(c.reltuples, 0)::float8 AS n, c.relpages AS pages,
+             {{frozen_pages}} AS frozen_pages,
+             1 - coalesce(least(1.0, {{frozen_pages}}::float8 / nullif(c.relpages, 0)), 0) AS unfrozen,
+             CASE WHEN c.relkind <> 'p' THEN age(c.relfrozenxid) END AS age,
+             CASE WHEN c.relkind <> 'p' THEN mxid_age(c.relminmxid) END AS multixact_age,
+             c.reloptions AS options, {{permission}} AS permitted,
+             CASE WHEN c.relispartition
+                  THEN (SELECT inhparent::bigint FROM pg_inherits WHERE inhrelid = c.oid LIMIT 1) END AS parent,
+             pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_mod_since_analyze(c.oid) AS modified,
+             pg_stat_get_ins_since_vacuum(c.oid) AS inserted,
+             pg_stat_get_vacuum_count(c.oid) AS vacuums, pg_stat_get_analyze_count(c.oid) AS analyzes,
+             greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analyzed_at,
+             t.oid::bigint AS toast_oid, t.reltuples::float8 AS toast_rows, t.relpages AS toast_pages,
+             t.reloptions AS toast_options, age(t.relfrozenxid) AS toast_age, mxid_age(t.relminmxid) AS toast_multixact_age,
+             pg_stat_get_dead_tuples(t.oid) AS toast_dead, pg_stat_get_ins_since_vacuum(t.oid) AS toast_inserted
+        FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_class t ON t.oid = c.reltoastrelid AND t.oid <> 0
+       CROSS JOIN ({{role}}) m
+       WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+      OFFSET 0
+    ) x
+   CROSS JOIN (
+      SELECT current_setting('autovacuum_vacuum_threshold')::float8 AS vacuum_base,
+             current_setting('autovacuum_vacuum_scale_factor')::float8 AS vacuum_scale,
+             coalesce(current_setting('autovacuum_vacuum_max_threshold', true)::float8, -1) AS most,
+             current_setting('autovacuum_vacuum_insert_threshold')::float8 AS insert_base,
+             current_setting('autovacuum_vacuum_insert_scale_factor')::float8 AS insert_scale,
+             current_setting('autovacuum_analyze_threshold')::float8 AS analyze_base,
+             current_setting('autovacuum_analyze_scale_factor')::float8 AS analyze_scale,
+             current_setting('autovacuum_freeze_max_age')::float8 AS freeze_max_age,
+             current_setting('autovacuum_multixact_freeze_max_age')::float8 AS multixact_freeze_max_age
+      OFFSET 0
+    ) s
+) y
+ WHERE %(everything)s OR y.heat >= %(floor)s OR y.oid = ANY (%(also)s::bigint[])
+    OR %(blind)s AND y.analyzed_at IS NULL AND (y.n > 0 OR y.modified > 0)
 
 -- name: permission
 c.relowner = ANY (m.roles) OR m.owns AND NOT c.relisshared

@@ -52,6 +52,12 @@ class Selection:
         """Whether somebody chose objects by name."""
         return bool(self.tables or self.schemas)
 
+    @property
+    def is_choice(self) -> bool:
+        """Whether anything is chosen by another measure than need: then all tables are looked at."""
+        left_out = self.exclude_tables or self.exclude_schemas
+        return bool(self.is_narrow or left_out or self.min_xid_age or self.min_mxid_age or self.analyze_in_stages)
+
     def takes(self, schema: str, name: str) -> bool:
         """Whether a table is looked at."""
         if self.exclude_schemas.match("", schema) or self.exclude_tables.match(schema, name):

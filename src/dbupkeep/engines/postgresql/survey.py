@@ -37,15 +37,12 @@ _SETTINGS = {
 
 _ALWAYS = ("oid", "rows", "pages", "age", "permitted")
 _COUNTED = (
-    "multixact_age", "frozen_pages", "visible_pages", "dead", "live", "modified", "inserted", "vacuums", "analyzes",
+    "multixact_age", "frozen_pages", "dead", "modified", "inserted", "vacuums", "analyzes",
     "toast_oid", "toast_rows", "toast_pages", "toast_age", "toast_multixact_age", "toast_dead", "toast_inserted",
 )  # fmt: skip
 """Columns that become values as they are; of the second, what is zero is left out."""
 
 _SAME_ANALYZE = timedelta(minutes=10)
-
-_CANDIDATE = 0.2
-"""Sizes are looked up from this part of autovacuum's thresholds on; below it the catalogue's estimate does."""
 
 
 def look(handle: Handle, scope: Scope) -> DatabaseFacts:
@@ -53,9 +50,14 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
     chosen = selection(scope.config, handle.target.exclude)
     server = handle.row("server")
     server["partial_analyze"] = handle.identity.version.has(18)
-    rows = handle.rows("tables")
     missing = _missing_statistics(handle, scope, server)
-    objects = _tables(rows, chosen, server, missing)
+    everything = scope.force or chosen.is_choice
+    blind = Operation.ANALYZE in scope.operations and not server["sees_statistics"]
+    asked = {"everything": everything, "floor": needs.FLOOR, "also": list(missing), "blind": blind}
+    objects = _tables(handle.rows("tables", asked), chosen, server, missing)
+    if everything:
+        whole = sum(table.kind != "partitioned table" for table in objects)
+        server |= {"tables": whole, "partitioned_tables": len(objects) - whole}
     if chosen.is_narrow and not objects:
         raise Missing(
             "no table is of that name",
@@ -190,7 +192,7 @@ def _is_candidate(table: ObjectFacts, server: Mapping[str, Any]) -> bool:
         return False
     if (
         table.values.get("missing_statistics")
-        or needs.vacuum_need(table, server, share=_CANDIDATE, freeze_share=_CANDIDATE).due
+        or needs.vacuum_need(table, server, share=needs.FLOOR, freeze_share=needs.FLOOR).due
     ):
         return True
-    return needs.analyze_need(table, server, share=_CANDIDATE).due
+    return needs.analyze_need(table, server, share=needs.FLOOR).due

@@ -49,9 +49,9 @@ def propose(q: Inquiry) -> list[Proposal]:
     proposals = [_proposal(q, share) for share in shares(q, allowed)]
     if refused:
         proposals.append(denied(q, refused))
-    idle = len(tables) - len(allowed) - len(refused)
+    idle = int(q.facts.number("tables")) - len(allowed) - len(refused)
     if idle or not proposals:
-        proposals.append(_idle(q, tables, idle))
+        proposals.append(_idle(q, idle))
     return proposals
 
 
@@ -179,7 +179,7 @@ def _reader(before: Mapping[int, Row]) -> Any:  # noqa: ANN401 - a `Read`
 
 def _due(q: Inquiry, table: ObjectFacts) -> Due | None:
     need = needs.vacuum_need(
-        table, q.facts.values, share=q.threshold("threshold_share"), freeze_share=q.threshold("freeze_share")
+        table, q.facts.values, share=q.share("threshold_share"), freeze_share=q.share("freeze_share")
     )
     if q.policy.force and not need.due:
         need = needs.Need(score=need.score, reason=f"asked for by force: {_measures(table)}")
@@ -292,13 +292,13 @@ def _in_the_way(q: Inquiry, share: Share) -> str:
     return ""
 
 
-def _idle(q: Inquiry, tables: Sequence[ObjectFacts], idle: int) -> Proposal:
-    share, freeze = words.share(q.threshold("threshold_share")), words.share(q.threshold("freeze_share"))
-    oldest = max((needs.number(table.values, "age") for table in tables), default=0)
+def _idle(q: Inquiry, idle: int) -> Proposal:
+    share, freeze = words.share(q.share("threshold_share")), words.share(q.share("freeze_share"))
+    total = int(q.facts.number("tables"))
     return q.skip(
-        f"{idle:,} of {len(tables):,} tables need none: due from {share} of autovacuum's thresholds and {freeze} of the"
-        f" freeze limit on; the oldest is {oldest:,.0f} transactions old",
-        tables=len(tables),
+        f"{idle:,} of {total:,} tables need none: due from {share} of autovacuum's thresholds and {freeze} of the"
+        f" freeze limit on; the oldest is {q.facts.number('oldest'):,.0f} transactions old",
+        tables=total,
         idle=idle,
     )
 
