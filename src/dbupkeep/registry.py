@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from dbupkeep.entrypoints import brought
 from dbupkeep.errors import UnknownName
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -35,10 +33,10 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, entry points included."""
-        return sorted({*self._things, *(point.name for point in _points(self._group))})
+        return sorted({*self._things, *(point.name for point in brought(self._group))})
 
     def _load(self, name: str) -> None:
-        for point in _points(self._group):
+        for point in brought(self._group):
             if point.name == name:
                 self._things[name] = self._make(point.load())
                 return
@@ -48,9 +46,3 @@ class Registry(Generic[T]):
             why=f"known are {known}" if known else "none is registered",
             hint=f"a package can bring one by an entry point in the group {self._group}",
         )
-
-
-def _points(group: str) -> list[EntryPoint]:
-    from importlib.metadata import entry_points
-
-    return list(entry_points(group=group))

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dbupkeep.engine import Engine
+from dbupkeep.entrypoints import brought
 from dbupkeep.errors import UnknownName
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "dbupkeep.engines"
 
@@ -48,4 +51,4 @@ def _present() -> frozenset[str]:
 
 @cache
 def _foreign() -> Mapping[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return {point.name: point for point in brought(GROUP)}

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 
 import apsw
 
+from dbupkeep.entrypoints import brought
 from dbupkeep.errors import DefinitionError
 
 VARIABLE = "DBUPKEEP_SQLITE_HOOK"
@@ -26,7 +26,7 @@ def apply(connection: apsw.Connection) -> None:
 
 @cache
 def _installed() -> tuple[Hook, ...]:
-    return tuple(point.load() for point in entry_points(group=GROUP))
+    return tuple(point.load() for point in brought(GROUP))
 
 
 @cache
