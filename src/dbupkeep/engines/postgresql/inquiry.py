@@ -38,7 +38,7 @@ From `group_from` tables below `group_bytes` on, small tables share statements.
 RATES: Mapping[Operation, float] = {Operation.VACUUM: 150e6, Operation.ANALYZE: 200e6}
 """Bytes a second to expect before there is any history."""
 
-BUCKETS = 8
+BUCKETS = 4
 """Small tables are maintained in so many groups: enough to run side by side, few enough to cost nothing."""
 
 SMALL = 1024 * 1024

@@ -13,6 +13,9 @@ WARN_AGE = 1_000_000_000
 """Transaction ids of age: from the first on the server drops everything but freezing, from the second on we warn."""
 
 
+_STATISTICS = "pg_catalog.pg_statistic"
+"""The server keeps no statistics of its statistics, and passes over an ANALYZE of them."""
+
 FLOOR = 0.1
 """Tables below this part of every threshold of autovacuum are only counted; no policy goes lower."""
 
@@ -54,12 +57,14 @@ def vacuum_need(table: ObjectFacts, server: Mapping[str, Value], *, share: float
 
 def analyze_need(table: ObjectFacts, server: Mapping[str, Value], *, share: float) -> Need:
     """Modified rows since the last ANALYZE; or no statistics at all, though there are rows."""
+    if table.name == _STATISTICS:
+        return Need()
     values = table.values
     rows = max(0.0, number(values, "rows"))
     missing = int(number(values, "missing_statistics"))
     modified = number(values, "modified") + number(values, "anew")
     if missing and (rows > 0 or table.bytes):
-        return Need(score=MISSING, reason=f"{missing} columns or expressions have no statistics")
+        return Need(score=MISSING, reason=f"statistics are missing ({missing} of its columns or expressions)")
     threshold = share * (_setting(values, server, "analyze_base") + _setting(values, server, "analyze_scale") * rows)
     # Counters are lost in a crash, so they do not tell where the statistics themselves may be looked at.
     blind = not server.get("sees_statistics") and not values.get("system")
