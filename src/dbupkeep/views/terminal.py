@@ -123,6 +123,14 @@ def fit(text: str, width: int | None) -> str:
     return "".join(kept).rstrip() + "…"
 
 
+def squeeze(text: str, width: int) -> str:
+    """The text, its middle left out where it takes more columns than there are: names often differ at their ends."""
+    if cells(text) <= width:
+        return text
+    tail = fit(text[::-1], (width - 1) // 2 + 1)[:-1][::-1]
+    return fit(text, width - cells(tail)) + tail if width > 2 else fit(text, width)  # noqa: PLR2004 - room for an end
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """The text filled up with blanks to so many columns."""
     blanks = " " * max(0, width - cells(text))
@@ -169,6 +177,7 @@ class Table:
     right: frozenset[int] = frozenset()  # columns of numbers
     flexible: tuple[int, ...] = ()
     optional: tuple[int, ...] = ()
+    names: frozenset[int] = frozenset()  # columns that are cut in the middle
     indent: int = 0
     gap: int = 2
 
@@ -204,7 +213,7 @@ class Table:
         for at, cell in enumerate(row):
             width = widths[at] if room is None else max(0, min(widths[at], room))
             last = at == len(row) - 1
-            text = fit(cell.text, width)
+            text = squeeze(cell.text, width) if shown[at] in self.names else fit(cell.text, width)
             text = text if last and shown[at] not in self.right else pad(text, width, right=shown[at] in self.right)
             parts.append(terminal.paint(text, cell.style))
             room = None if room is None else room - width - self.gap

@@ -41,7 +41,14 @@ def history(console: Console, target: str | None, *, limit: int) -> int:
 def _table(samples: Sequence[Measurement], *, with_target: bool) -> Table:
     rows = [_row(each, with_target=with_target) for each in samples]
     head = ("WHEN", "DATABASE", "OPERATION", "TOOK", "PREDICTED", "SIZE", "GAVE BACK", "PREDICTED", "EFFECT")
-    return Table(head=head, rows=rows, right=frozenset({3, 4, 6, 7}), flexible=(1, 2), optional=(8, 4, 7, 6))
+    return Table(
+        head=head,
+        rows=rows,
+        right=frozenset({3, 4, 6, 7}),
+        flexible=(1, 2),
+        optional=(8, 4, 7, 6),
+        names=frozenset({1}),
+    )
 
 
 def _row(sample: Measurement, *, with_target: bool) -> list[Cell]:

@@ -54,7 +54,7 @@ def jobs_table(jobs: Sequence[Job], children_of: ChildrenOf, now: datetime) -> T
         )
     return Table(
         head=("", "ID", "STATUS", "NAME", "JOBS", "GIVEN BACK", "TOOK", "STARTED"), rows=rows, right=frozenset({5, 6}),
-        flexible=(3, 4), optional=(4, 7, 6, 5),
+        flexible=(3, 4), optional=(4, 7, 6, 5), names=frozenset({3}),
     )  # fmt: skip
 
 

@@ -152,7 +152,7 @@ def _run_table(plans: Iterable[Plan]) -> Table:
             )
     return Table(
         head=("", "DATABASE", "OPERATION", "GAIN", "TIME", "WHY"), rows=rows, right=frozenset({3, 4}),
-        flexible=(5, 1, 2), optional=(5, 4), indent=2,
+        flexible=(5, 1, 2), optional=(5, 4), names=frozenset({1}), indent=2,
     )  # fmt: skip
 
 

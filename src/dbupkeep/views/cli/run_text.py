@@ -51,7 +51,7 @@ def databases_lines(children: Sequence[Job], children_of: ChildrenOf, terminal: 
     trouble = [job for job in found.parents if job.status in _TROUBLE]
     shown = [job for job in found.parents if job not in trouble][:SHOWN] + trouble
     if shown:
-        lines = Table(rows=[_row(job, children_of(job.id)) for job in shown], right=frozenset({3, 4}), flexible=(1, 5), indent=2).lines(terminal)  # fmt: skip
+        lines = Table(rows=[_row(job, children_of(job.id)) for job in shown], right=frozenset({3, 4}), flexible=(1, 5), names=frozenset({1}), indent=2).lines(terminal)  # fmt: skip
         for job, line in zip(shown, lines, strict=True):
             yield line
             if job in trouble:
