@@ -12,6 +12,7 @@ UpkeepError
 │   └── Refused           wrong file, no space, drifted plan: refused before start (exit 13)
 ├── OperationError        one operation failed while it ran (exit 1)
 │   ├── Busy              a lock or a blocker: the work comes back next time (deferred)
+│   ├── Gone              what it was to work on is not there any more (skipped)
 │   ├── Damaged           the database is corrupt
 │   ├── Interrupted       stopped on request
 │   └── Lost              the connection or the worker went away; the outcome is unknown
@@ -180,6 +181,12 @@ class Busy(OperationError):
     """A lock or a blocker is in the way; the operation is deferred, not failed."""
 
     kind = Kind.BUSY
+
+
+class Gone(OperationError):
+    """The object was dropped, renamed or made anew since the plan; the operation is skipped, not failed."""
+
+    kind = Kind.MISSING
 
 
 class Damaged(OperationError):

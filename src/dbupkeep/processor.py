@@ -10,8 +10,8 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from dbupkeep.errors import Busy, Interrupted, LedgerError, Lost, UpkeepError
-from dbupkeep.events import JobCancelled, JobDeferred, JobFailed, JobReturned, StageReached
+from dbupkeep.errors import Busy, Gone, Interrupted, LedgerError, Lost, UpkeepError
+from dbupkeep.events import JobCancelled, JobDeferred, JobFailed, JobReturned, JobSkipped, StageReached
 from dbupkeep.jobs import Delivery, Job, attempt_tag
 from dbupkeep.ledger import Control, Ledger
 from dbupkeep.lifecycle import Lifecycle
@@ -170,12 +170,8 @@ class JobProcessor:
             worker = self._workers.get(job.type)
             worker.validate(job)
             return worker.execute(job, attempt)
-        except Interrupted as error:
-            return Ended(event=JobCancelled(reason=error.message))
-        except Busy as error:
-            return Ended(event=JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {}))
-        except (Lost, LedgerError) as error:
-            return Ended(event=JobReturned(attempt=job.attempt, reason=error.message))
+        except (Interrupted, Busy, Gone, Lost, LedgerError) as error:
+            return Ended(event=_not_failed(job, error))
         except UpkeepError as error:
             log.warning("the operation failed", extra={"error": error.message, "kind": error.kind.value})
             return Ended(event=JobFailed(error=error.document()))
@@ -223,6 +219,17 @@ class JobProcessor:
                     self._sweep()
             except LedgerError as error:
                 log.warning("the ledger cannot be used; progress is not kept", extra={"error": error.message})
+
+
+def _not_failed(job: Job, error: UpkeepError) -> JobCancelled | JobDeferred | JobSkipped | JobReturned:
+    """How an attempt ends by an error that is no failure of its job."""
+    if isinstance(error, Interrupted):
+        return JobCancelled(reason=error.message)
+    if isinstance(error, Busy):
+        return JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {})
+    if isinstance(error, Gone):
+        return JobSkipped(reason=error.message)
+    return JobReturned(attempt=job.attempt, reason=error.message)
 
 
 def _fields(job: Job) -> dict[str, object]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dbupkeep.errors import (
     Busy,
     Damaged,
+    Gone,
     Interrupted,
     Kind,
     Lost,
@@ -181,8 +182,8 @@ def _full(text: str) -> OperationError:
     )
 
 
-def _gone(text: str) -> Missing:
-    return Missing("the object is gone", why=text, hint="plan again; nothing was changed")
+def _gone(text: str) -> Gone:
+    return Gone("the object is gone", why=text, hint="plan again; nothing was changed")
 
 
 def _damaged(text: str) -> Damaged:

@@ -16,7 +16,7 @@ from dbupkeep.engines.postgresql.faults import LOCK_NOT_AVAILABLE, PLAIN_WARNING
 from dbupkeep.engines.postgresql.handle import Said
 from dbupkeep.engines.postgresql.names import identifier, split
 from dbupkeep.engines.postgresql.watch import Read, Watch, watched
-from dbupkeep.errors import Busy, Interrupted, Kind, Lost, Missing, NotPermitted, OperationError, Refused, UpkeepError
+from dbupkeep.errors import Busy, Gone, Interrupted, Kind, Lost, NotPermitted, OperationError, Refused, UpkeepError
 from dbupkeep.facts import Value
 from dbupkeep.plans import PlanItem
 from dbupkeep.progress import measured
@@ -63,7 +63,7 @@ class _Round:
 
 
 def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
-    """Do it. Raises `Busy` with what was done and what was locked, `NotPermitted`, `Missing`, `Interrupted`, ..."""
+    """Do it. Raises `Busy` with what was done and what was locked, `NotPermitted`, `Gone`, `Interrupted`, ..."""
     fit_to_work(handle, item)
     names = _resolved(handle, item)
     started_wal = handle.row("wal")["bytes"]
@@ -133,7 +133,7 @@ def oids_of(item: PlanItem) -> list[int]:
 
 
 def _resolved(handle: Handle, item: PlanItem) -> dict[int, str]:
-    """The tables by OID, with their names of now; raises `Missing` where none of them is there any more."""
+    """The tables by OID, with their names of now; raises `Gone` where none of them is there any more."""
     wanted = item.members or (item.object,)
     parts = [split(name) for name in wanted]
     asked = {"schemas": [schema for schema, _ in parts], "names": [name for _, name in parts]}
@@ -141,7 +141,7 @@ def _resolved(handle: Handle, item: PlanItem) -> dict[int, str]:
     planned = set(oids_of(item))
     known = {found[part]: name for part, name in zip(parts, wanted, strict=True) if found.get(part) in planned}
     if not known:
-        raise Missing(
+        raise Gone(
             f"{item.object} is gone", why="it was dropped, renamed or made anew since the plan", hint="plan again"
         )
     return known
@@ -233,7 +233,7 @@ def _silent_faults(work: _Round, left: Sequence[int], codes: set[str]) -> list[U
         names = words.listed([work.names[oid] for oid in left])
         return [Busy(f"{names} was locked", why="what is locked is left out, as asked for", hint="it comes back")]
     if UNDEFINED_TABLE in codes:
-        return [Missing(f"{words.listed([work.names[oid] for oid in left])} is gone", hint="plan again")]
+        return [Gone(f"{words.listed([work.names[oid] for oid in left])} is gone", hint="plan again")]
     return []
 
 
@@ -252,11 +252,11 @@ def _summary(work: _Round, left: Sequence[int]) -> UpkeepError:
     """One error for all that went wrong: of the gravest class there is, with how much was done all the same."""
     if len(work.names) == 1:
         return work.faults[0]
-    worst = min(work.faults, key=lambda error: (isinstance(error, (Busy, Missing)), isinstance(error, Busy)))
+    worst = min(work.faults, key=lambda error: (isinstance(error, (Busy, Gone)), isinstance(error, Busy)))
     done = len(work.names) - len(left)
     said = list(dict.fromkeys(error.message for error in work.faults))
     why = f"{done} of {len(work.names)} tables are done; " + "; ".join(said[:3])
-    cls = type(worst) if isinstance(worst, (Busy, NotPermitted, Missing)) else OperationError
+    cls = type(worst) if isinstance(worst, (Busy, NotPermitted, Gone)) else OperationError
     error = cls(f"{len(left)} of {len(work.names)} small tables were not done", why=why, hint=worst.hint)
     error.kind = worst.kind
     return error
