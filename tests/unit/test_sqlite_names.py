@@ -21,7 +21,7 @@ from dbupkeep.engine import Engine
 from dbupkeep.engines.sqlite import header, space, target_of
 from dbupkeep.engines.sqlite.faults import error_of
 from dbupkeep.engines.sqlite.paths import path_of, url_of
-from dbupkeep.engines.sqlite.words import duration, listed, size
+from dbupkeep.engines.sqlite.words import count, duration, listed, size
 from dbupkeep.errors import (
     Busy,
     Damaged,
@@ -275,4 +275,5 @@ c.execute("VACUUM")
 def test_numbers_are_written_for_people() -> None:
     assert [size(n) for n in (0, 1023, 1536, 5 * 1024**3)] == ["0 bytes", "1023 bytes", "1.5 KiB", "5.0 GiB"]
     assert [duration(s) for s in (0.012, 3.44, 300)] == ["12 ms", "3.4 s", "5 min"]
+    assert [count(1, "table"), count(2000, "table"), count(3, "index")] == ["1 table", "2,000 tables", "3 indexes"]
     assert listed(["a", "new\nline", "c", "d", "e"]) == r"a, 'new\nline', c and 2 more"

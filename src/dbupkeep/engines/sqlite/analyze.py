@@ -81,9 +81,9 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
         known = analyzed(handle.connection) & set(tables)
         left = set(staleness(handle.connection).tables) & set(tables)
     good = not left
-    reason = f"{len(known):,} of {len(tables):,} tables have statistics"
+    reason = f"{words.count(len(known), 'table')} of {len(tables):,} with statistics now"
     if left:
-        reason += f"; {words.listed(sorted(left))} still lacks them"
+        reason += f"; {words.listed(sorted(left))} still without"
     before = Sizes.of(work.before)
     part = _LIMITED_PART if item.options.get("analysis_limit") else 1
     return Evidence(
@@ -142,11 +142,10 @@ def _tables(handle: Handle, item: PlanItem) -> list[str]:
 
 def need(q: Inquiry) -> str:
     """Why statistics are due, with the numbers."""
-    tables = q.names("stale_tables")
-    return (
-        f"{len(tables):,} of {q.count('tables'):,} tables need statistics ({q.count('unanalyzed'):,} have none,"
-        f" {q.count('outgrown'):,} changed tenfold in size or lack some): {words.listed(tables)}"
-    )
+    tables, missing, outgrown = q.names("stale_tables"), q.count("unanalyzed"), q.count("outgrown")
+    why = [f"{missing:,} without any"] if missing else []
+    why += [f"{outgrown:,} that changed tenfold in size"] if outgrown else []
+    return f"{words.count(len(tables), 'table')} of {q.count('tables'):,} to analyse, {' and '.join(why)}: {words.listed(tables)}"
 
 
 def _forced(q: Inquiry) -> str:
@@ -155,9 +154,10 @@ def _forced(q: Inquiry) -> str:
 
 def idle(q: Inquiry) -> str:
     """Why nothing is due."""
+    tables = words.count(q.count("tables"), "table")
     if not q.count("indexes"):
-        return f"none of the {q.count('tables'):,} tables has an index, so there is nothing to keep statistics on"
-    return f"the statistics of all {q.count('tables'):,} tables are there, and none changed tenfold in size since"
+        return f"no index on {tables}, so there is nothing to keep statistics on"
+    return f"statistics are up to date ({tables}): none is missing, and no table changed tenfold in size since"
 
 
 def _limit(q: Inquiry) -> tuple[int, tuple[Notice, ...]]:

@@ -76,8 +76,8 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     before = Sizes.of(work.before)
     return Evidence(
         effective=Effective.NO if left else Effective.YES,
-        reason=f"{len(work.messages):,} tables analysed"
-        + (f"; {words.listed(left)} still lacks statistics" if left else ", and none lacks statistics now"),
+        reason=f"{words.count(len(work.messages), 'table')} analysed"
+        + (f"; {words.listed(left)} still without statistics" if left else ", and none is without statistics now"),
         before=before.values(),
         after=measure(handle).values(),
         values=dict(work.values),

@@ -37,7 +37,9 @@ def propose(q: Inquiry) -> list[Proposal]:
     """Rebuild what is known to be damaged, or everything by force. Pure."""
     present = {entry.name: entry.table for entry in q.facts.objects if entry.kind == "index"}
     if q.policy.force:
-        return [_proposal(q, "", f"asked for by force: all {len(present):,} indexes")] if present else [_idle(q)]
+        return (
+            [_proposal(q, "", f"asked for by force: {words.count(len(present), 'index')}")] if present else [_idle(q)]
+        )
     broken = [name for name in known_damage(q) if name in present]
     return [_proposal(q, name, f"the last check found it damaged (on table {present[name]})") for name in broken] or [
         _idle(q)
@@ -80,7 +82,7 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     count = int(work.values.get("indexes") or 0)
     return Evidence(
         effective=Effective.YES,
-        reason=f"{count:,} rebuilt, and integrity_check found no fault in {words.listed(tables)}",
+        reason=f"{words.count(count, 'index')} rebuilt, and integrity_check found no fault in {words.listed(tables)}",
         before=before.values(),
         after=measure(handle).values(),
         values=dict(work.values),
@@ -179,9 +181,8 @@ def _proposal(q: Inquiry, name: str, reason: str) -> Proposal:
 
 
 def _idle(q: Inquiry) -> Proposal:
-    count = q.count("indexes")
-    if not count:
+    if not q.count("indexes"):
         return q.skip("there is no index")
     return q.skip(
-        f"none of the {count:,} indexes is known to be damaged; VACUUM packs them, and `--force` rebuilds them all"
+        f"no damage is known ({words.count(q.count('indexes'), 'index')}); VACUUM packs indexes, and --force rebuilds them"
     )

@@ -29,6 +29,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < _MINUTE else f"{seconds / _MINUTE:.0f} min"
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things: `1 table`, `2,000 tables`, `3 indexes`."""
+    ending = "" if number == 1 else "es" if noun.endswith("x") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def listed(names: list[str], limit: int = 3) -> str:
     """The first few names, quoted so that strange ones stay on their line."""
     shown = ", ".join(repr(name) if not name.isprintable() or " " in name else name for name in names[:limit])

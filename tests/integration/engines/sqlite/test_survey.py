@@ -137,7 +137,7 @@ def test_missing_statistics_are_due_and_fresh_ones_are_not(lab: Any) -> None:
     assert lab.proposed(lab.make(), Operation.ANALYZE).decision is Decision.RUN
     fresh = lab.proposed(lab.make("ANALYZE"), Operation.ANALYZE)
     assert fresh.decision is Decision.SKIP
-    assert "all 1 tables" in fresh.reason
+    assert "up to date (1 table)" in fresh.reason
 
 
 @pytest.mark.parametrize(
