@@ -51,6 +51,10 @@ class RelationalTx:
         else:
             self._known.clear()
 
+    def lock_target(self, target: str) -> bool:
+        """See that nobody else releases on a target before the transaction ends; whether that had to be waited for."""
+        return False
+
     def unended(self, parent_id: str) -> Sequence[Job]:
         """The children that have not ended, in order."""
         return [rows.job_of(row) for row in self.sql.all("jobs_unended", parent_id=parent_id)]
@@ -115,6 +119,7 @@ class RelationalWrites:
         """Make jobs of these targets deliverable, as far as slots and holds allow."""
         released: list[Delivery] = []
         for target in sorted(set(targets)):
+            tx.lock_target(target)
             free = (tx.sql.one("slots_free", target=target) or {"free": 0})["free"]
             while free > 0 and (found := self._release_some(tx, target, free)):
                 released.extend(found)
@@ -183,6 +188,8 @@ class RelationalWrites:
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What else the event means: holds, waits, released jobs. Returns targets touched and jobs barred."""
         if isinstance(event, RunPaused):
+            for row in tx.sql.all("run_targets", correlation_id=after.correlation_id):
+                tx.lock_target(row["target"])
             tx.sql.run("run_withhold_holds", correlation_id=after.correlation_id)
             tx.sql.run("run_withhold", correlation_id=after.correlation_id)
             tx.forget()
