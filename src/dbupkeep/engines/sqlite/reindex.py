@@ -10,7 +10,7 @@ from time import perf_counter
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import backup, space, words
-from dbupkeep.engines.sqlite.check import damaged, known_damage
+from dbupkeep.engines.sqlite.check import damaged, known_damage, roomy_cache
 from dbupkeep.engines.sqlite.faults import told
 from dbupkeep.engines.sqlite.handle import HANDLER_OPS, Handle
 from dbupkeep.engines.sqlite.in_place import checkpoint
@@ -72,9 +72,10 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     """Compare each rebuilt index with its table. Raises `Damaged` for any fault in those tables."""
     tables = json.loads(str(work.values.get("tables") or "[]"))
     faults: list[str] = []
-    for table in tables:
-        found = handle.rows(f"PRAGMA integrity_check({quoted(table)})", stage="checking the table")
-        faults += [str(row[0]) for row in found if row[0] != "ok"]
+    with roomy_cache(handle):
+        for table in tables:
+            found = handle.rows(f"PRAGMA integrity_check({quoted(table)})", stage="checking the table")
+            faults += [str(row[0]) for row in found if row[0] != "ok"]
     if faults:
         raise damaged(handle, faults)
     backup.settle(handle, work)
