@@ -21,6 +21,7 @@ from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Policy, Step, Target
 from dbupkeep.engine import Engine, Purpose, Report, Session, Work
 from dbupkeep.engines import sqlite  # noqa: F401 - the point is to have it imported
+from dbupkeep.errors import LedgerError
 from dbupkeep.logs import LogFormat, set_up
 from dbupkeep.operations import parse
 from dbupkeep.plans import PlanItem
@@ -57,10 +58,10 @@ class Watched:
 
 
 def scripted(record: str, seconds: float, poison: str) -> ScriptedEngine:
-    """Operations that take a while; those on the poisonous database end the process."""
+    """Operations that take a while; the poisonous one ends its process."""
 
     def act(session: ScriptedSession, item: PlanItem, report: Report) -> None:
-        if session.target.url == poison:
+        if f"{session.target.url} {item.operation}" == poison:
             os._exit(77)
         session.work(seconds)
 
@@ -98,7 +99,24 @@ def submit(app: App, url: str, operations: list[str], die_at: int) -> None:
     app.databases.submit(plan)
 
 
-ROLES: dict[str, Callable[..., None]] = {"serve": serve, "drain": drain, "submit": submit}
+def fork(app: App) -> None:
+    """Fork with the ledger open: the child has to be refused, and the parent goes on."""
+    app.reader.targets()
+    pid = os.fork()
+    if pid == 0:
+        refused = 0
+        for use in (lambda: app.ledger.transact(lambda tx: tx.job("")), app.reader.targets, app.ledger.migrate):
+            try:
+                use()
+            except LedgerError:
+                refused += 1
+        app.ledger.close()
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3, "the child may use its parent's ledger"
+    app.ledger.transact(lambda tx: tx.job(""))
+
+
+ROLES: dict[str, Callable[..., None]] = {"serve": serve, "drain": drain, "submit": submit, "fork": fork}
 
 
 def child(role: str, app: dict[str, Any], arguments: dict[str, Any], log: str) -> None:

@@ -135,6 +135,26 @@ def work(processes: Processes, databases: Databases) -> Iterator[Work]:
     made.app.close()
 
 
+def account(work: Work, processes: Processes, mayhem: Mayhem) -> int:
+    """Nothing is missing, twice or open; how many attempts were lost."""
+    history, jobs = work.history(), work.jobs()
+    print(f"{len(jobs)} jobs, {sum(history.starts.values())} attempts")
+    history.check_against(jobs)
+    history.check_ended()
+    operations = [job for job in jobs if job.phase is Phase.EXECUTION]
+    failed = Counter((job.status, str(job.error or job.reason)) for job in operations)
+    # A worker that is frozen in the middle of a write keeps the database locked: then the next attempt is deferred.
+    assert {job.status for job in operations} <= {JobStatus.COMPLETED, JobStatus.SKIPPED, JobStatus.DEFERRED}, failed
+    assert sum(job.status is JobStatus.DEFERRED for job in operations) <= mayhem.freezes, failed
+    assert set(history.endings.values()) == {1}, "an operation has ended twice"
+    parents = [job for job in jobs if job.phase is Phase.ORCHESTRATION]
+    assert {job.status for job in parents} <= {JobStatus.COMPLETED, JobStatus.DEFERRED}
+    assert {job.id for job in jobs if job.is_root} == set(work.parents), "a run was lost"
+    begun = Counter(effect["tag"] for effect in processes.effects() if effect["when"] == "began")
+    assert max(begun.values()) == 1, "one attempt was executed twice"
+    return history.lost
+
+
 @pytest.mark.fault
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_and_nothing_done_twice(
@@ -153,27 +173,9 @@ def test_nothing_is_lost_and_nothing_done_twice(
     struck = time.monotonic() - started
     assert [processes.wait(pid) for pid in [processes.start("drain", slots=1) for _ in range(2)]] == [0, 0]
 
-    history = work.history()
-    jobs = work.jobs()
-    print(
-        f"{mayhem.kills} kills and {mayhem.freezes} freezes in {struck:.1f} s, all over after"
-        f" {time.monotonic() - started:.1f} s: {len(jobs)} jobs, {sum(history.starts.values())} attempts,"
-        f" {history.lost} of them lost"
-    )
-    history.check_against(jobs)
-    history.check_ended()
-    operations = [job for job in jobs if job.phase is Phase.EXECUTION]
-    failed = Counter((job.status, str(job.error or job.reason)) for job in operations)
-    # A worker that is frozen in the middle of a write keeps the database locked: then the next attempt is deferred.
-    assert {job.status for job in operations} <= {JobStatus.COMPLETED, JobStatus.SKIPPED, JobStatus.DEFERRED}, failed
-    assert sum(job.status is JobStatus.DEFERRED for job in operations) <= mayhem.freezes, failed
-    assert set(history.endings.values()) == {1}, "an operation has ended twice"
-    parents = [job for job in jobs if job.phase is Phase.ORCHESTRATION]
-    assert {job.status for job in parents} <= {JobStatus.COMPLETED, JobStatus.DEFERRED}
-    assert {job.id for job in jobs if job.is_root} == set(work.parents), "a run was lost"
-    begun = Counter(effect["tag"] for effect in processes.effects() if effect["when"] == "began")
-    assert max(begun.values()) == 1, "one attempt was executed twice"
-    assert history.lost >= LEAST_LOST * kills, "too few kills hit work"
+    lost = account(work, processes, mayhem)
+    print(f"{mayhem.kills} kills and {mayhem.freezes} freezes in {struck:.1f} s, and {lost} lost attempts")
+    assert lost >= LEAST_LOST * kills, "too few kills hit work"
 
     work.app.close()
     databases.check()

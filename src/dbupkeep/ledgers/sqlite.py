@@ -33,6 +33,8 @@ T = TypeVar("T")
 APPLICATION_ID = 0x64627570
 """`dbup` in ASCII: tells a ledger from any other SQLite file."""
 
+ELSEWHERE = "choose another place with --ledger; nothing was changed"
+
 BUSY_MS = 60_000
 """How long a write waits for other processes; the longest outage that loses no result."""
 
@@ -264,15 +266,16 @@ class SqliteLedger(RelationalReads):
         """Sizes, counts and the result of a quick check."""
         tx = self.reading()
         verdict = str(tx.connection.execute("pragma quick_check(1)").get)
-        oldest = tx.one("oldest_pending")
+        sound = verdict == "ok"
+        oldest = tx.one("oldest_pending") if sound else None
         return Health(
-            ok=verdict == "ok",
+            ok=sound,
             location=str(self.path),
             version=int(cast("int", tx.connection.pragma("user_version"))),
             bytes=sum(part.stat().st_size for part in (self.path, Path(f"{self.path}-wal")) if part.exists()),
-            jobs={row["status"]: row["n"] for row in tx.all("statuses")},
+            jobs={row["status"]: row["n"] for row in tx.all("statuses")} if sound else {},
             oldest_pending_at=rows.moment_or_none(oldest["at"]) if oldest else None,
-            message="" if verdict == "ok" else verdict,
+            message="" if sound else verdict,
         )
 
     def _open(self) -> apsw.Connection:
@@ -321,12 +324,36 @@ def _prepare(path: Path) -> None:
                 why="a ledger is never of 0 bytes, so this one was cut off or is something else; nothing was changed",
                 hint="restore it from a copy, or remove the file to begin with a new one",
             )
+        _check_header(path)
     except OSError as error:
         raise LedgerError(
             f"cannot make the ledger {path}", why=str(error), hint="choose another place with --ledger"
         ) from error
     except apsw.Error as error:
         raise _translated(error, path) from error
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a file that is no ledger before SQLite opens it, which could already change what lies beside it."""
+    file = apsw.VFSFile("unix", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
+    try:
+        header = file.xRead(min(path.stat().st_size, 100), 0)
+    finally:
+        file.xClose()
+    if not header.startswith(b"SQLite format 3\0"):
+        raise LedgerError(f"{path} is not a ledger of dbupkeep", why="it is not a database", hint=ELSEWHERE)
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise LedgerError(f"{path} is a database, but not a ledger of dbupkeep", hint=ELSEWHERE)
+    _check_version(int.from_bytes(header[60:64], "big"), path)
+
+
+def _check_version(version: int, path: Path) -> None:
+    latest = migrations("sqlite")[-1][0]
+    if version > latest:
+        raise LedgerError(
+            f"the ledger {path} is of a newer version ({version}) than this program knows ({latest})",
+            hint="upgrade dbupkeep, or choose another ledger with --ledger; nothing was changed",
+        )
 
 
 def _create(path: Path) -> None:
@@ -375,16 +402,8 @@ def _version(connection: apsw.Connection, path: Path) -> int:
     except apsw.Error as error:
         raise _translated(error, path) from error
     if mark != APPLICATION_ID and (mark or version or tables):
-        raise LedgerError(
-            f"{path} is a database, but not a ledger of dbupkeep",
-            hint="choose another place with --ledger; nothing was changed",
-        )
-    latest = migrations("sqlite")[-1][0]
-    if version > latest:
-        raise LedgerError(
-            f"the ledger {path} is of a newer version ({version}) than this program knows ({latest})",
-            hint="upgrade dbupkeep, or choose another ledger with --ledger; nothing was changed",
-        )
+        raise LedgerError(f"{path} is a database, but not a ledger of dbupkeep", hint=ELSEWHERE)
+    _check_version(version, path)
     return version
 
 
@@ -395,7 +414,7 @@ def _translated(error: BaseException, path: Path) -> BaseException:
     if not isinstance(error, apsw.Error):
         return error
     hints: dict[type[Exception], str] = {
-        apsw.NotADBError: "it is not a database; nothing was changed. Choose another place with --ledger",
+        apsw.NotADBError: ELSEWHERE,
         apsw.CorruptError: "it is damaged; nothing more is written to it. Restore it from a copy",
         apsw.FullError: "free some space; work that was running is taken up again",
         apsw.BusyError: "another process has kept it locked; see which with `dbupkeep doctor`",

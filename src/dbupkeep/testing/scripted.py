@@ -145,7 +145,7 @@ class ScriptedSession:
         """Everything had its effect."""
         return Evidence(effective=Effective.YES, reason="as scripted", before={"bytes": 2}, after={"bytes": 1})
 
-    def recover(self, item: PlanItem, tag: str) -> Evidence | None:
+    def recover(self, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
         """Nothing is left to recover."""
         return None
 
