@@ -112,6 +112,13 @@ class Report(Protocol):
         """Say that another stage began; each is kept in the job's log."""
         ...
 
+    def note(self, text: str) -> None:
+        """Keep, before this returns, what a later attempt's `recover` must know if this one is lost.
+
+        Unlike the rest it may raise: `LedgerError`, or `Interrupted` when another attempt has taken over.
+        """
+        ...
+
     def follow(self, sample: Callable[[], Progress | None] | None) -> None:
         """Have `sample` called now and then from another thread, for work that cannot report itself; None ends it."""
         ...
@@ -132,10 +139,10 @@ class Session(Protocol):
         """Look at the database and say what the work achieved. Raises `Damaged` where the check is red."""
         ...
 
-    def recover(self, item: PlanItem, tag: str) -> Evidence | None:
+    def recover(self, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
         """Before an attempt after a lost one: find what `tag` left running or behind, stop or await it, clean up.
 
-        Returns evidence when the lost attempt in fact did the work. Safe to repeat.
+        `notes` is what the job's earlier attempts had kept by `Report.note`, in order. Returns evidence when the lost attempt in fact did the work. Safe to repeat.
         """
         ...
 

@@ -166,6 +166,9 @@ class StageReached(Event):
     message: str = ""
 
 
+NOTED = "noted"
+"""The stage under which an attempt keeps what its recovery must know."""
+
 EVENTS: Mapping[str, type[Event]] = {cls.name: cls for cls in Event.__subclasses__()}
 
 

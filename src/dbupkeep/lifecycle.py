@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from dbupkeep.errors import IllegalTransition, Kind, OperationError, UnknownName
+from dbupkeep.errors import IllegalTransition, Interrupted, Kind, OperationError, UnknownName
 from dbupkeep.events import (
+    NOTED,
     AttemptLost,
     CancelRequested,
     Event,
@@ -145,6 +146,15 @@ class Lifecycle:
                 step.append(job.id, stage, attempt=job.attempt)
 
         self._transact(work)
+
+    def note(self, job: Job, text: str) -> None:
+        """Keep what a later attempt must know, before this returns. Raises `Interrupted` from an attempt of the past."""
+
+        def work(step: _Step) -> bool:
+            return step.append(job.id, StageReached(stage=NOTED, message=text), attempt=job.attempt) is not None
+
+        if not self._transact(work):
+            raise Interrupted("the work was not started", why="another attempt has taken over")
 
     def cancel(self, job_id: str, *, by: str = "") -> Job:
         """Ask that a job and all below it end: what waits ends now, what runs is told. Safe to repeat."""

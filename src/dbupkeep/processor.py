@@ -82,6 +82,10 @@ class Attempt:
         with self._lock:
             self._stages.append(StageReached(stage=name, message=message))
 
+    def note(self, text: str) -> None:
+        """Keep it at once. Raises `LedgerError`, or `Interrupted` when another attempt has taken over."""
+        self._lifecycle.note(self.job, text)
+
     def take_stages(self) -> list[StageReached]:
         """The stages that are not written yet; whoever takes them writes them."""
         with self._lock:

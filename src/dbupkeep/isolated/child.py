@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from dbupkeep import engines
@@ -18,6 +18,7 @@ from dbupkeep.codec import from_json, to_json
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Engine, Leftover, Purpose, Scope, Session, Work
 from dbupkeep.errors import UpkeepError, UsageError
+from dbupkeep.events import NOTED
 from dbupkeep.plans import PlanItem
 from dbupkeep.progress import Progress
 
@@ -62,6 +63,10 @@ class Relay:
     def stage(self, name: str, message: str = "") -> None:
         """Pass a stage on."""
         self._out.say(news="stage", stage=name, message=message)
+
+    def note(self, text: str) -> None:
+        """Pass it on as a stage: what is worked on in a child of ours leaves nothing that a note would have to tell of."""
+        self.stage(NOTED, text)
 
     def follow(self, sample: Callable[[], Progress | None] | None) -> None:
         """Have `sample` called by the pulse."""
@@ -138,9 +143,9 @@ class Host:
         """Verify an item."""
         return self.session.verify(from_json(PlanItem, item), from_json(Work, work))
 
-    def do_recover(self, item: Mapping[str, Any], tag: str) -> object:
+    def do_recover(self, item: Mapping[str, Any], tag: str, notes: Sequence[str]) -> object:
         """Recover from a lost attempt."""
-        return self.session.recover(from_json(PlanItem, item), tag)
+        return self.session.recover(from_json(PlanItem, item), tag, notes)
 
     def do_leftovers(self) -> object:
         """List leftovers."""

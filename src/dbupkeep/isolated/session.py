@@ -54,9 +54,9 @@ class IsolatedSession:
         """Look at what the work achieved."""
         return from_json(Evidence, self._call("verify", item=to_json(item), work=to_json(work)))
 
-    def recover(self, item: PlanItem, tag: str) -> Evidence | None:
+    def recover(self, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
         """Clean up after a lost attempt."""
-        found = self._call("recover", item=to_json(item), tag=tag)
+        found = self._call("recover", item=to_json(item), tag=tag, notes=list(notes))
         return None if found is None else from_json(Evidence, found)
 
     def leftovers(self) -> Sequence[Leftover]:

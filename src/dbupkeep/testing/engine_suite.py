@@ -75,6 +75,7 @@ class Recorder:
         """`on_stage` is called by the working thread at each stage."""
         self.seen: list[Progress] = []
         self.stages: list[str] = []
+        self.notes: list[str] = []
         self._on_stage = on_stage
         self._sample: Callable[[], Progress | None] | None = None
         self._guard = threading.Lock()
@@ -89,6 +90,10 @@ class Recorder:
         self.stages.append(f"{name}: {message}" if message else name)
         if self._on_stage:
             self._on_stage(name)
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
 
     def follow(self, sample: Callable[[], Progress | None] | None) -> None:
         """Sample until told otherwise."""

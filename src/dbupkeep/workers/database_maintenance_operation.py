@@ -13,7 +13,7 @@ from dbupkeep.codec import from_json, to_json
 from dbupkeep.engine import Engine, Evidence, Session, Work
 from dbupkeep.errors import Damaged, Kind, Refused, UpkeepError, UsageError
 from dbupkeep.estimates import Measurement
-from dbupkeep.events import JobCompleted, JobFailed
+from dbupkeep.events import NOTED, JobCompleted, JobFailed, StageReached
 from dbupkeep.jobs import Job, JobType
 from dbupkeep.ledger import Reader
 from dbupkeep.operations import Operation
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 PLANS = 8
 """How many plans a worker process keeps at hand."""
+
+LONGEST = 100
+"""Characters of a value that is kept with a measurement: numbers and words, no lists."""
 
 
 class DatabaseMaintenanceOperationWorker:
@@ -59,7 +62,7 @@ class DatabaseMaintenanceOperationWorker:
             try:
                 context.on_stop(session.interrupt)
                 stage = "working"
-                return self._work(session, plan, item, context)
+                return self._work(session, plan, item, job, context)
             finally:
                 context.on_stop(None)
                 context.report.follow(None)
@@ -71,15 +74,29 @@ class DatabaseMaintenanceOperationWorker:
                 return Ended(event=JobFailed(error=error.document()), sample=self._damage(plan, item, error))
             raise error from error.__cause__
 
-    def _work(self, session: Session, plan: Plan, item: PlanItem, context: Context) -> Ended:
+    def _work(self, session: Session, plan: Plan, item: PlanItem, job: Job, context: Context) -> Ended:
         if context.lost_tag:
-            found = session.recover(item, context.lost_tag)
+            found = session.recover(item, context.lost_tag, self._notes(job))
             if found is not None:
                 return Ended(event=JobCompleted(result=_result(found, Work(seconds=0.0), recovered=True)))
         work = session.run(item, context.report)
         evidence = session.verify(item, work)
         sample = self._measurement(plan, item, work, evidence)
         return Ended(event=JobCompleted(result=_result(evidence, work)), sample=sample)
+
+    def _notes(self, job: Job) -> list[str]:
+        """What the attempts of a job kept for their recovery, in order."""
+        found, after = [], 0
+        while events := self._reader.events(after, correlation_id=job.correlation_id):
+            found += [
+                recorded.event.message
+                for recorded in events
+                if recorded.job_id == job.id
+                and isinstance(recorded.event, StageReached)
+                and recorded.event.stage == NOTED
+            ]
+            after = events[-1].seq
+        return found
 
     def _read_plan(self, plan_id: str) -> Plan:
         doc = self._reader.get("plan", plan_id)
@@ -102,6 +119,7 @@ class DatabaseMaintenanceOperationWorker:
             predicted_gain=item.estimate.gain_bytes,
             predicted_seconds=item.estimate.seconds,
             effective=evidence.effective.value,
+            values={name: value for name, value in evidence.values.items() if len(str(value)) <= LONGEST},
         )
 
     def _damage(self, plan: Plan, item: PlanItem, error: Damaged) -> Measurement:

@@ -58,7 +58,7 @@ class PostgresqlSession:
         """Look at the database and say what the work achieved."""
         return PERFORMERS[item.operation].verify(self.handle, item, work)
 
-    def recover(self, item: PlanItem, tag: str) -> Evidence | None:
+    def recover(self, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
         """Find what a lost attempt left running or behind."""
         return leftovers.recover(self.handle, item, tag)
 

@@ -83,7 +83,7 @@ class SqliteSession:
         with self.handle.one_item():
             return PERFORMERS[item.operation].verify(self.handle, item, work)
 
-    def recover(self, item: PlanItem, tag: str) -> Evidence | None:
+    def recover(self, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
         """Clean up after a lost attempt; opening the file has rolled its transaction back already."""
         return leftovers.recover(self.handle, item, tag)
 
