@@ -56,8 +56,9 @@ fault: $(STAMP) databases ## run the long fault tier: real kills, many of them
 bench: $(STAMP) databases ## run the benchmarks, small; ARGS="--size full" for results (wants the sqlite3 command line)
 	@$(PY) -m benchmarks $(ARGS)
 
-docs: $(STAMP) ## write the generated pages of docs/
+docs: $(STAMP) ## write the generated pages of docs/, and what the examples print
 	@$(PY) docs/generate.py
+	@$(PY) docs/examples.py --write README.md docs/tutorial.md docs/how-to/*.md
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml (wants uv)
 	@sh scripts/lock

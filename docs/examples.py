@@ -1,7 +1,7 @@
 """Runs the examples of a page as a reader would, on a terminal, and compares what they print with what the page shows.
 
 python docs/examples.py PAGE...           says what differs
-python docs/examples.py --write PAGE...   puts what was printed into the page
+python docs/examples.py --write PAGE...   puts what was printed into the pages where they show something else
 
 Blocks marked ```console are run from top to bottom in one empty folder, `$ ` before each command and `> ` before each
 further line of it; ```python blocks are run in the same folder. In what is shown a line `…` leaves something out, and
@@ -30,7 +30,7 @@ from pathlib import Path
 
 COLUMNS = 100
 PATIENCE = 60.0
-WORKING = "copying live pages"
+WORKING = re.compile("copying live pages|writing back")
 """What the live picture shows once a VACUUM is at work."""
 
 FENCE = re.compile(r"^(?:```|<!-- )(?P<kind>console|python)$")
@@ -180,7 +180,7 @@ class Shell:
             except OSError:  # the other end has closed
                 return screen
             screen.feed(text)
-            if keys and WORKING in text:
+            if keys and WORKING.search(text):
                 self._press(child, terminal, keys)
                 keys = ""
 
@@ -250,26 +250,31 @@ def _python(example: Python, folder: Path, environment: Mapping[str, str]) -> st
 
 
 def write(page: Path, place: Path) -> None:
-    """Put what the commands print into the page; where something is left out, the page stays as it is."""
+    """Put what the commands print into the page where it shows something else, but for numbers; never where it leaves something out."""
     lines = page.read_text(encoding="utf-8").splitlines()
-    shell, moved = Shell(place), 0
+    shell, moved, renamed = Shell(place), 0, dict[str, str]()
     for example in examples("\n".join(lines)):
         if isinstance(example, Python):
             _python(example, shell.folder, shell.environment)
             continue
         printed = shell.run(example)
-        if example.keys:
-            printed = [example.keys, *([] if example.keys == KILLED else printed)]
-        shell.learn(example.shown, printed)
-        if any(line.strip() == LEFT_OUT for line in example.shown):
+        if example.keys == KILLED:
             continue
+        if example.keys:
+            printed = [example.keys, *printed]
+        shell.learn(example.shown, printed)
+        if any(line.strip() == LEFT_OUT for line in example.shown) or agrees(example.shown, printed):
+            continue
+        renamed |= {
+            name: shell.names[name] for name in IDENTIFIER.findall("\n".join(example.shown)) if name in shell.names
+        }
         if example.shown and not example.shown[-1]:
             printed.append("")
         start = example.first + moved
         lines[start : start + len(example.shown)] = printed
         moved += len(printed) - len(example.shown)
     text = "\n".join(lines) + "\n"
-    for name, now in shell.names.items():
+    for name, now in renamed.items():
         text = text.replace(name, now)
     page.write_text(text, encoding="utf-8")
 
