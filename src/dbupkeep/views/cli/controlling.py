@@ -13,7 +13,7 @@ from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.finding import find
-from dbupkeep.views.cli.job_text import short
+from dbupkeep.views.cli.job_words import short
 from dbupkeep.views.cli.requests import user
 from dbupkeep.views.cli.running import default_slots, execute
 

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from dbupkeep.jobs import Job, JobStatus, JobType, Outcome, Phase
 from dbupkeep.views import words
+from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, short, state, took
+from dbupkeep.views.cli.run_text import databases_lines, databases_said
 from dbupkeep.views.terminal import Cell, Table, Terminal, wrap
 from dbupkeep.views.watching import gain_of
-
-ChildrenOf = Callable[[str], Sequence[Job]]
-
-MARKS: Mapping[JobStatus, tuple[str, str]] = {
-    JobStatus.PENDING: ("·", "dim"),
-    JobStatus.RUNNING: ("▸", "cyan"),
-    JobStatus.COMPLETED: ("✓", "green"),
-    JobStatus.FAILED: ("✗", "red"),
-    JobStatus.CANCELLED: ("×", "yellow"),
-    JobStatus.SKIPPED: ("–", "dim"),
-    JobStatus.DEFERRED: ("‖", "yellow"),
-}
-
-SHORT = 13
-"""Characters of a run's id that are shown: its time of birth, to the millisecond."""
-
-_IDLE = (JobStatus.SKIPPED,)
-
-
-def short(job: Job) -> str:
-    """As much of a run's id as is needed to name it; all of another job's."""
-    return job.id[:SHORT] if job.is_root else job.id
 
 
 def jobs_table(jobs: Sequence[Job], children_of: ChildrenOf, now: datetime) -> Table:
@@ -62,8 +42,6 @@ def report(
     root: Job, children_of: ChildrenOf, terminal: Terminal, *, ids: bool = False, everything: bool = False
 ) -> Iterator[str]:
     """A job with all below it, and a verdict of one line at the end; of a run over databases a line for each."""
-    from dbupkeep.views.cli.run_text import databases_lines
-
     if root.phase is Phase.EXECUTION:
         yield from _single(root, terminal)
         return
@@ -140,15 +118,8 @@ def _operation_row(job: Job) -> list[Cell]:
     effective = "" if result.get("effective") != "no" else "no effect"
     name = operation_name(job)
     said = words.listed([_progress(job), effective, "" if job.status is JobStatus.COMPLETED else job.status.value])
-    return [Cell(mark, style), Cell(name, style if job.status in _IDLE else ""), Cell(sizes), Cell(part, "green"),
+    return [Cell(mark, style), Cell(name, style if job.status is JobStatus.SKIPPED else ""), Cell(sizes), Cell(part, "green"),
             Cell(took(job)), Cell(said, style if not effective else "yellow")]  # fmt: skip
-
-
-def operation_name(job: Job) -> str:
-    """The operation and its object; of any other job its name."""
-    if job.type != JobType.DATABASE_MAINTENANCE_OPERATION:
-        return words.name(job.name)
-    return " ".join(words.name(str(job.config[key])) for key in ("operation", "object") if job.config.get(key))
 
 
 def _progress(job: Job) -> str:
@@ -156,30 +127,6 @@ def _progress(job: Job) -> str:
         return ""
     fraction = (job.progress or {}).get("fraction")
     return words.share(fraction) if fraction is not None else ""
-
-
-def aside(job: Job, terminal: Terminal, indent: int) -> Iterator[str]:
-    """Why it ended so, and what to do about it."""
-    error, result = job.error or {}, job.result or {}
-    if error:
-        yield from _text(str(error.get("message", "")), terminal, indent, "red")
-        yield from _text(str(error.get("hint", "")), terminal, indent, "dim", "hint: ")
-    elif job.reason:
-        yield from _text(job.reason, terminal, indent, "dim")
-        yield from _text(str(result.get("hint", "")), terminal, indent, "dim", "hint: ")
-    elif result.get("reason"):
-        yield from _text(str(result["reason"]), terminal, indent, "dim")
-    if job.attempt > 1:
-        yield from _text(f"attempt {job.attempt}", terminal, indent, "dim")
-    stall = result.get("stall_seconds")
-    if stall and job.status is JobStatus.COMPLETED and job.config.get("operation") == "vacuum":
-        yield from _text(f"writers were kept out for {words.duration(stall)} at most", terminal, indent, "dim")
-
-
-def _text(text: str, terminal: Terminal, indent: int, style: str, before: str = "") -> Iterator[str]:
-    if text:
-        for line in wrap(before + words.name(text), terminal.width, indent=indent):
-            yield terminal.paint(line, style)
 
 
 def _single(job: Job, terminal: Terminal) -> Iterator[str]:
@@ -243,8 +190,6 @@ _BAD: Mapping[str, str] = {
 
 def counts(job: Job, children_of: ChildrenOf) -> str:
     """The children of a parent, counted: its operations, or the databases of a run."""
-    from dbupkeep.views.cli.run_text import databases_said
-
     return databases_said(children_of(job.id)) if job.type == JobType.MAINTENANCE_RUN else _counts(job)
 
 
@@ -261,15 +206,6 @@ def _gain(job: Job, children_of: ChildrenOf) -> int:
     return sum(_gain(child, children_of) for child in children_of(job.id))
 
 
-def state(job: Job) -> str:
-    """The word for people: a parent's outcome, else the status."""
-    if job.cancel_requested and not job.status.ended:
-        return "cancelling"
-    if job.paused and not job.status.ended:
-        return "paused"
-    return job.outcome.replace("_", " ") if job.outcome else job.status.value
-
-
 def _counts(job: Job) -> str:
     stats = job.stats
     said = (
@@ -277,10 +213,3 @@ def _counts(job: Job) -> str:
         (stats.deferred, "deferred"), (stats.cancelled, "cancelled"), (stats.skipped, "skipped"),
     )  # fmt: skip
     return ", ".join(f"{count:,} {word}" for count, word in said if count)
-
-
-def took(job: Job) -> str:
-    """How long an ended job took; empty for one that did nothing."""
-    if job.started_at is None or job.finished_at is None or job.status in _IDLE:
-        return ""
-    return words.duration((job.finished_at - job.started_at).total_seconds())

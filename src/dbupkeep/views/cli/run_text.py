@@ -8,7 +8,7 @@ from typing import Any
 
 from dbupkeep.jobs import Job, JobStatus, JobType, Outcome, Phase
 from dbupkeep.views import words
-from dbupkeep.views.cli.job_text import MARKS, ChildrenOf, aside, operation_name, state, took
+from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, state, took
 from dbupkeep.views.terminal import Cell, Table, Terminal, wrap
 from dbupkeep.views.watching import gain_of
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery
 from dbupkeep.views import words
-from dbupkeep.views.cli.job_text import SHORT
+from dbupkeep.views.cli.job_words import SHORT
 from dbupkeep.views.watching import Look
 
 if TYPE_CHECKING:

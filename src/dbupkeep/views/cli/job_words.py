@@ -1,0 +1,77 @@
+"""What is said of a single job: its mark, its state, how long it took, and why it ended so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from dbupkeep.jobs import Job, JobStatus, JobType
+from dbupkeep.views import words
+from dbupkeep.views.terminal import Terminal, wrap
+
+ChildrenOf = Callable[[str], Sequence[Job]]
+"""The direct children of a parent by its id, in order."""
+
+MARKS: Mapping[JobStatus, tuple[str, str]] = {
+    JobStatus.PENDING: ("·", "dim"),
+    JobStatus.RUNNING: ("▸", "cyan"),
+    JobStatus.COMPLETED: ("✓", "green"),
+    JobStatus.FAILED: ("✗", "red"),
+    JobStatus.CANCELLED: ("×", "yellow"),
+    JobStatus.SKIPPED: ("–", "dim"),
+    JobStatus.DEFERRED: ("‖", "yellow"),
+}
+
+SHORT = 13
+"""Characters of a run's id that are shown: its time of birth, to the millisecond."""
+
+
+def short(job: Job) -> str:
+    """As much of a run's id as is needed to name it; all of another job's."""
+    return job.id[:SHORT] if job.is_root else job.id
+
+
+def operation_name(job: Job) -> str:
+    """The operation and its object; of any other job its name."""
+    if job.type != JobType.DATABASE_MAINTENANCE_OPERATION:
+        return words.name(job.name)
+    return " ".join(words.name(str(job.config[key])) for key in ("operation", "object") if job.config.get(key))
+
+
+def aside(job: Job, terminal: Terminal, indent: int) -> Iterator[str]:
+    """Why it ended so, and what to do about it."""
+    error, result = job.error or {}, job.result or {}
+    if error:
+        yield from _text(str(error.get("message", "")), terminal, indent, "red")
+        yield from _text(str(error.get("hint", "")), terminal, indent, "dim", "hint: ")
+    elif job.reason:
+        yield from _text(job.reason, terminal, indent, "dim")
+        yield from _text(str(result.get("hint", "")), terminal, indent, "dim", "hint: ")
+    elif result.get("reason"):
+        yield from _text(str(result["reason"]), terminal, indent, "dim")
+    if job.attempt > 1:
+        yield from _text(f"attempt {job.attempt}", terminal, indent, "dim")
+    stall = result.get("stall_seconds")
+    if stall and job.status is JobStatus.COMPLETED and job.config.get("operation") == "vacuum":
+        yield from _text(f"writers were kept out for {words.duration(stall)} at most", terminal, indent, "dim")
+
+
+def _text(text: str, terminal: Terminal, indent: int, style: str, before: str = "") -> Iterator[str]:
+    if text:
+        for line in wrap(before + words.name(text), terminal.width, indent=indent):
+            yield terminal.paint(line, style)
+
+
+def state(job: Job) -> str:
+    """The word for people: a parent's outcome, else the status."""
+    if job.cancel_requested and not job.status.ended:
+        return "cancelling"
+    if job.paused and not job.status.ended:
+        return "paused"
+    return job.outcome.replace("_", " ") if job.outcome else job.status.value
+
+
+def took(job: Job) -> str:
+    """How long an ended job took; empty for one that did nothing."""
+    if job.started_at is None or job.finished_at is None or job.status is JobStatus.SKIPPED:
+        return ""
+    return words.duration((job.finished_at - job.started_at).total_seconds())
