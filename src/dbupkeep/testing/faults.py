@@ -122,3 +122,8 @@ class _FaultySql:
     def many(self, statement: str, parameters: Iterable[Mapping[str, Any]]) -> None:
         self._faults.hit(statement)
         self._sql.many(statement, parameters)
+
+    def native(self, text: str, *values: Any) -> list[Row]:  # noqa: ANN401 - what only some have
+        self._faults.hit("native")
+        found: list[Row] = getattr(self._sql, "native")(text, *values)  # noqa: B009 - not of the port
+        return found

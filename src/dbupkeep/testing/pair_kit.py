@@ -13,7 +13,7 @@ from dbupkeep.definitions import ErrorPolicy
 from dbupkeep.errors import OperationError
 from dbupkeep.events import JobCompleted, JobFailed
 from dbupkeep.jobs import Delivery, Job, JobStatus, JobType, Phase, apply, count, hold_of
-from dbupkeep.ledger import JobQuery, Ledger, Reader, Tx, Wait
+from dbupkeep.ledger import JobQuery, Ledger, Reader, Wait
 from dbupkeep.lifecycle import Lifecycle, Submission
 from dbupkeep.queue import Handler, Queue
 from dbupkeep.worker import Ended, Ending
@@ -30,6 +30,11 @@ TARGET = "fake:///a"
 
 class Planted(Exception):
     """A fault that a test put there."""
+
+
+def planted() -> None:
+    """Raise it."""
+    raise Planted
 
 
 class Handles:
@@ -256,58 +261,6 @@ def together(*works: Callable[[], T]) -> list[T | BaseException]:
         thread.join(PATIENCE)
     assert not any(thread.is_alive() for thread in threads), "they hinder each other for ever"
     return results  # type: ignore[return-value]
-
-
-class FaultyLedger:
-    """A ledger that raises `Planted` in place of the n-th statement of a transaction.
-
-    Counts what a transaction on SQL runs, and without SQL the calls of the port.
-    """
-
-    def __init__(self, ledger: Ledger, fail_at: int) -> None:
-        """Stand before a ledger; the first statement is 1."""
-        self._ledger = ledger
-        self._left = fail_at
-        self.struck = False
-
-    def transact(self, work: Callable[[Tx], T]) -> T:
-        """Run it on a transaction that fails."""
-        return self._ledger.transact(lambda tx: work(_FaultyTx(tx, self)))
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all else as it is
-        return getattr(self._ledger, name)
-
-    def count(self) -> None:
-        """One more statement."""
-        self._left -= 1
-        if self._left == 0:
-            self.struck = True
-            raise Planted
-
-
-class _FaultyTx:
-    def __init__(self, tx: Any, faults: FaultyLedger) -> None:  # noqa: ANN401 - any ledger's
-        self._tx, self._faults = tx, faults
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as above
-        found = getattr(self._tx, name)
-        return _FaultySql(found, self._faults) if name == "sql" else found
-
-
-class _FaultySql:
-    def __init__(self, sql: Any, faults: FaultyLedger) -> None:  # noqa: ANN401 - as above
-        self._sql, self._faults = sql, faults
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as above
-        found = getattr(self._sql, name)
-        if not callable(found):
-            return found
-
-        def counted(*arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401 - as above
-            self._faults.count()
-            return found(*arguments, **parameters)
-
-        return counted
 
 
 def check_record(handles: Handles, submitted: Sequence[Job]) -> None:

@@ -28,9 +28,9 @@ from dbupkeep.jobs import TRANSITIONS, Delivery, Job, JobStatus, Phase
 from dbupkeep.ledger import JobQuery, Tx, Wait
 from dbupkeep.lifecycle import Lifecycle, Submission
 from dbupkeep.progress import measured
+from dbupkeep.testing.faults import Faults, FaultyLedger
 from dbupkeep.testing.pair_kit import (
     TARGET,
-    FaultyLedger,
     Handles,
     Planted,
     all_events,
@@ -42,6 +42,7 @@ from dbupkeep.testing.pair_kit import (
     family,
     next_delivery,
     orchestration,
+    planted,
     together,
 )
 from dbupkeep.worker import Ended, Ending
@@ -66,24 +67,24 @@ class SubmissionTests:
         assert stored == list(new.children)
 
     def test_fault_at_any_statement_leaves_nothing(self, pair: Handles) -> None:
-        """Nothing of a submission remains that failed, wherever it failed."""
+        """Nothing of a submission remains that failed, wherever it failed before it was committed."""
+        faults = Faults(planted)
+        life = Lifecycle(FaultyLedger(pair.ledger, faults), pair.queue)
         for fail_at in range(1, 200):
             new = family("one", "two", "two", waits={2: [1]})
-            submission = replace(new.submission, once="key", documents=[("plan", "p", {"a": 1})])
-            faulty = FaultyLedger(pair.ledger, fail_at)
-            life = Lifecycle(faulty, pair.queue)
-            if not faulty_submit(life, submission):
-                assert not pair.everything()
-                assert not list(all_events(pair.reader))
-                assert pair.reader.get("plan", "p") is None
-                keys = {f"{child.id}/1" for child in new.children}
-                assert pair.queue.missing(keys) == keys
-                assert not pair.reader.targets()
-                continue
-            assert not faulty.struck
-            assert fail_at > 10, "too few statements were counted for this to say anything"
-            assert pair.released() == {new.children[0].id}
-            return
+            faults.at(fail_at)
+            with pytest.raises(Planted):
+                life.submit(replace(new.submission, once="key", documents=[("plan", "p", {"a": 1})]))
+            if faults.passed[-1] == "committed":
+                assert fail_at > 15, "too few statements were counted for this to say anything"
+                assert pair.released() == {new.children[0].id}
+                return
+            assert not pair.everything()
+            assert not list(all_events(pair.reader))
+            assert pair.reader.get("plan", "p") is None
+            keys = {f"{child.id}/1" for child in new.children}
+            assert pair.queue.missing(keys) == keys
+            assert not pair.reader.targets()
         pytest.fail("the submission never got through")
 
     def test_submission_with_the_same_key_is_made_once(self, pair: Handles, other: Handles) -> None:
@@ -118,14 +119,6 @@ class SubmissionTests:
         root = pair.job(run.id)
         assert (root.stats.total, root.stats.running, root.stats.weight_total) == (2, 2, 1 + 100 + 101 + 1)
         check_record(pair, [run, finder, late.parent, *late.children, *pair.reader.children(late.parent.id)[2:]])
-
-
-def faulty_submit(life: Lifecycle, submission: Submission) -> bool:
-    """Whether the submission got through."""
-    try:
-        return life.submit(submission)
-    except Planted:
-        return False
 
 
 class TransitionTests:

@@ -197,18 +197,10 @@ class PostgresqlLedger(RelationalReads):
 
     def migrate(self) -> None:
         """Apply the migrations that the database does not have."""
-        latest = migrations("postgresql")[-1][0]
         try:
             with self._pool.lent() as connection, connection.transaction():
                 connection.execute("select pg_advisory_xact_lock(hashtextextended('dbupkeep schema', 0))")
-                have = _version(connection)
-                if have > latest:
-                    raise LedgerError(
-                        f"the ledger {self.address} is of a newer version ({have}) than this program knows ({latest})",
-                        hint="upgrade dbupkeep, or choose another ledger with --ledger",
-                    )
-                if have < latest:
-                    _apply_missing(connection, have)
+                _apply_missing(connection, self.address)
         except LedgerError:
             self._pool.drop_idle()
             raise
@@ -272,8 +264,16 @@ def _version(connection: Connection) -> int:
     return int(row["version"]) if row else 0
 
 
-def _apply_missing(connection: Connection, have: int) -> None:
-    """Apply migrations after a version, in the transaction that is open."""
+def _apply_missing(connection: Connection, address: Address) -> None:
+    """Apply the migrations that are missing, in the transaction that is open. Raises `LedgerError` for a newer one."""
+    have, latest = _version(connection), migrations("postgresql")[-1][0]
+    if have > latest:
+        raise LedgerError(
+            f"the ledger {address} is of a newer version ({have}) than this program knows ({latest})",
+            hint="upgrade dbupkeep, or choose another ledger with --ledger",
+        )
+    if have == latest:
+        return
     if not connection.execute("select 1 from pg_namespace where nspname = %s", [SCHEMA]).fetchone():
         connection.execute(f"create schema {SCHEMA}")
     connection.execute("create table if not exists schema_version (version integer not null)")

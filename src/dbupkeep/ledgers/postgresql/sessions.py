@@ -23,7 +23,15 @@ SCHEMA = "dbupkeep"
 POOL = 10
 """Connections of one process at most; others wait for one to be free."""
 
-CONNECT_SECONDS = 10
+DEFAULTS: Mapping[str, Any] = {
+    "connect_timeout": 10,
+    "application_name": "dbupkeep ledger",
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Unless the url says otherwise: a network that swallows everything is noticed within half a minute."""
 
 SETUP = f"""
 set search_path = {SCHEMA};
@@ -48,9 +56,7 @@ class Address:
         named = [str(parts.get(name) or "") for name in ("host", "user", "dbname")]
         if any("@" in part for part in named) or "/" in named[1] or "/" in named[2]:
             raise _malformed() from None
-        self.parameters: Mapping[str, Any] = {
-            "connect_timeout": CONNECT_SECONDS, "application_name": "dbupkeep ledger", **parts
-        }  # fmt: skip
+        self.parameters: Mapping[str, Any] = {**DEFAULTS, **parts}
 
     @override
     def __str__(self) -> str:

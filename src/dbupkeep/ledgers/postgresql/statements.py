@@ -79,7 +79,9 @@ class PostgresqlSql:
 
     def begin(self) -> str:
         """Begin a transaction; its number, by which its outcome can be asked for on another connection."""
-        cursor = self.connection.execute("begin; select pg_current_xact_id()::text as xid")
+        cursor = self.connection.execute(
+            "begin isolation level read committed; select pg_current_xact_id()::text as xid"
+        )
         cursor.nextset()
         return str((cursor.fetchone() or {})["xid"])
 

@@ -125,10 +125,17 @@ class PgqueuerQueue:
         return sql.run("workers_prune")
 
     def migrate(self) -> None:
-        """Install PgQueuer's tables, or bring them up to the version that is installed here."""
+        """Install PgQueuer's tables, or bring them up to the version that is installed here. Raises `LedgerError`."""
         from dbupkeep.queues.pgqueuer import tables
 
-        if self._store.reading().native(tables.MADE_BY)[0]["version"] != tables.version():
+        made_by = tables.number_of(self._store.reading().native(tables.MADE_BY)[0]["comment"])
+        mine = tables.number_of(tables.mark())
+        if made_by[:2] > mine[:2]:
+            raise LedgerError(
+                "the ledger's deliveries are of a newer PgQueuer than this program has",
+                hint="upgrade dbupkeep here too",
+            )
+        if made_by < mine:
             _on_a_loop(lambda: tables.migrate(self._store.address.parameters))
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
@@ -20,7 +21,7 @@ from dbupkeep.jobs import Delivery
 
 SCHEMA = "dbupkeep"
 
-MADE_BY = f"select obj_description(to_regclass('{SCHEMA}.pgqueuer'), 'pg_class') as version"
+MADE_BY = f"select obj_description(to_regclass('{SCHEMA}.pgqueuer'), 'pg_class') as comment"
 """Which version of PgQueuer made the tables stands in their comment, so that opening costs one small question."""
 
 
@@ -51,9 +52,14 @@ def builders() -> dict[str, Any]:
     }
 
 
-def version() -> str:
+def mark() -> str:
     """What the comment of tables that are up to date says."""
     return f"pgqueuer {metadata.version('pgqueuer')}"
+
+
+def number_of(comment: str | None) -> tuple[int, ...]:
+    """The version that a comment names; empty without one."""
+    return tuple(int(part) for part in re.findall(r"\d+", comment or "")[:3])
 
 
 async def migrate(parameters: Mapping[str, Any]) -> None:
@@ -66,7 +72,7 @@ async def migrate(parameters: Mapping[str, Any]) -> None:
             await queries.upgrade()
         else:
             await queries.install(create_schema=False)
-        await connection.execute(f"comment on table {SCHEMA}.pgqueuer is '{version()}'".encode())
+        await connection.execute(f"comment on table {SCHEMA}.pgqueuer is '{mark()}'".encode())
     finally:
         await connection.close()
 
