@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 
 from dbupkeep.events import Recorded
-from dbupkeep.jobs import JobStatus, JobType
+from dbupkeep.jobs import JobStatus, Phase
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.lifecycle import Lifecycle
 
@@ -30,7 +30,8 @@ class ParentJobOrchestrator:
     def start_monitoring(self, parent_id: str) -> None:
         """Watch a parent from now on. Safe to repeat; a parent with nothing to run is settled at once."""
         parent = self._lifecycle.settle(parent_id)
-        log.info("monitoring started", extra={"parent_id": parent_id, "children": parent.stats.total})
+        fields = {"correlation_id": parent.correlation_id, "parent_id": parent.id, "children": parent.stats.total}
+        log.info("monitoring started", extra=fields)
 
     def sweep(self) -> int:
         """Settle orphaned parents and deliver again what lost its delivery; returns how many were mended."""
@@ -48,12 +49,11 @@ class ParentJobOrchestrator:
             after = events[-1].seq
 
     def _settle_orphans(self) -> int:
-        types = (JobType.DATABASE_MAINTENANCE_PARENT, JobType.MAINTENANCE_RUN)
-        query = JobQuery(statuses=(JobStatus.RUNNING,), types=types, newest_first=False)
+        query = JobQuery(statuses=(JobStatus.RUNNING,), newest_first=False)
         mended, cursor = 0, ""
         while True:
             page = self._reader.jobs(query, cursor=cursor, limit=PAGE)
-            for parent in page.jobs:
+            for parent in (job for job in page.jobs if job.phase is Phase.ORCHESTRATION):
                 if not parent.stats.unended and self._lifecycle.settle(parent.id).status.ended:
                     mended += 1
             cursor = page.cursor
