@@ -16,6 +16,9 @@ _SCHEMA = """
 CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT NOT NULL, city TEXT NOT NULL);
 CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customers, total REAL, placed_at TEXT);
 CREATE TABLE events (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL, kind TEXT NOT NULL, at TEXT NOT NULL, body TEXT);
+"""
+
+_INDEXES = """
 CREATE INDEX customers_city ON customers (city);
 CREATE INDEX orders_customer ON orders (customer_id);
 CREATE INDEX orders_placed ON orders (placed_at);
@@ -57,6 +60,7 @@ def make(path: Path, size: int) -> None:
             for part, text in _FILL:
                 values = {"rows": max(10, int(rows * part)), "customers": max(10, int(rows * _FILL[0][0]))}
                 connection.execute(_ROWS + text, values).fetchall()
+        connection.execute(_INDEXES).fetchall()
         with connection:
             for text in _FORGET:
                 connection.execute(text).fetchall()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dbupkeep.app import App
 
 MIB = 1024 * 1024
-SIZES = (400, 100, 20)
+SIZES = (300, 100, 20)
 """MiB to try, the biggest first that leaves the disk most of its space."""
 
 SHARE_OF_DISK = 8
@@ -38,7 +38,7 @@ SHARE_OF_DISK = 8
     "--size",
     type=click.IntRange(1, 100_000),
     metavar="MIB",
-    help="How big the database is; default 400, less on a full disk.",
+    help="How big the database is; default 300, less on a full disk.",
 )
 @click.option("--keep", is_flag=True, help="Keep the folder with the database and its ledger.")
 @common

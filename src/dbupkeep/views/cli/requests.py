@@ -152,8 +152,13 @@ def key_of(text: str, config: Config) -> str:
 
 
 def user() -> str:
-    """Who asks, as far as the environment tells."""
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}"
+    """Who asks."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run as a user whom nobody named
+        return f"uid {os.getuid()}"
 
 
 def _job(config: Config, name: str, choice: Mapping[str, Any]) -> JobDefinition:
