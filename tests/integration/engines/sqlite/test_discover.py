@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -16,7 +14,8 @@ import pytest
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Candidate, Scope
 from dbupkeep.engines import sqlite as engine
-from dbupkeep.engines.sqlite import target_of
+from dbupkeep.engines.sqlite import scan, target_of
+from dbupkeep.engines.sqlite.discover import request_of
 from dbupkeep.errors import Missing, OperationError, Refused
 from dbupkeep.operations import Operation, parse
 
@@ -199,15 +198,19 @@ def test_scan_given_up_early_leaves_no_process(lab: Any) -> None:
         os.waitpid(-1, os.WNOHANG)
 
 
-@pytest.mark.slow
-def test_many_files_are_scanned_by_their_headers_fast(lab: Any) -> None:
-    seed = placed(lab, "seed.db", "ANALYZE", rows=60, free=0)
-    connection = sqlite3.connect(seed)
-    connection.close()
-    for number in range(3_000):
-        shutil.copy(seed, lab.folder / f"{number}.db")
-    started = perf_counter()
-    candidates = found(lab, Operation.VACUUM)
-    seconds = perf_counter() - started
-    assert len(candidates) == 3_001
-    assert seconds < 1.5  # 0.3 s for 10,000 on two quiet cores; wide, since the machine is shared
+def test_headers_alone_decide_where_they_can(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what makes a scan fast: 10,000 files in 0.3 s on two quiet cores, against 1.3 s with a connection to each."""
+    for number in range(20):
+        placed(lab, f"{number}.db", *(["ANALYZE"] if number % 2 else []), rows=60, free=0, journal="wal")
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(scan, "connect", forbidden)
+    place = target_of(str(lab.folder), pattern="*.db")
+    by_header = request_of(place, lab.scope(Operation.VACUUM, fleet=True), lab.folder)
+    assert len(list(scan.scan(by_header))) == 20
+    missing = request_of(place, lab.scope(Operation.ANALYZE, fleet=True), lab.folder)
+    for line in range(1, 20, 2):
+        (lab.folder / f"{line}.db").unlink()
+    assert [due for _, due, _ in scan.scan(missing)] == [True] * 10
