@@ -21,7 +21,7 @@ def run(place: Place) -> Iterator[Comparison]:
         prepared = place.folder / f"fleet-{bloated}"
         databases.make_fleet(prepared, count, bloated=bloated)
         note = _about(prepared)
-        yield compare(f"VACUUM in a folder, {title} due", due(place, prepared), rounds=rounds, note=note)
+        yield compare(f"VACUUM in a folder, {title} due", due(place, prepared, bloated), rounds=rounds, note=note)
     shutil.rmtree(place.folder / "work", ignore_errors=True)
     for number in (count, 10 * count):
         prepared = place.folder / f"fleet-none-{number}"
@@ -30,10 +30,11 @@ def run(place: Place) -> Iterator[Comparison]:
         yield compare(title, idle(place, prepared), rounds=rounds, note=_about(prepared))
 
 
-def due(place: Place, prepared: Path) -> Sequence[Variant]:
-    """The peer rewrites every file; dbupkeep those that are due by its default thresholds."""
+def due(place: Place, prepared: Path, share: float) -> Sequence[Variant]:
+    """The peer rewrites every file; dbupkeep those of which a quarter is free."""
     folder = place.folder / "work"
     bloated = {path.name for path in prepared.iterdir() if databases.free_share(path) >= 0.25}
+    assert len(bloated) == round(share * len(list(prepared.iterdir()))), f"{len(bloated)} files are due"
 
     def prepare() -> None:
         place.forget()
@@ -51,9 +52,7 @@ def due(place: Place, prepared: Path) -> Sequence[Variant]:
         place,
         {
             "find | xargs -P2 sqlite3 VACUUM": _xargs(folder, "sqlite3 {} VACUUM"),
-            "dbupkeep run --operations vacuum": product(
-                "run", str(folder), "--pattern", "*.db", "--operations", "vacuum"
-            ),
+            "dbupkeep run --operations vacuum": product(*_ask(folder, "vacuum")),
         },
         prepare,
         check,
@@ -69,17 +68,22 @@ def idle(place: Place, folder: Path) -> Sequence[Variant]:
         assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before, "a file was changed"
 
     look = _xargs(folder, f"sqlite3 -readonly {{}} '{LOOK}'")
-    ask = ("run", str(folder), "--pattern", "*.db", "--operations")
     return _variants(
         place,
         {
             "find | xargs -P2 sqlite3, two pragmas": look,
-            "dbupkeep run --operations vacuum": product(*ask, "vacuum"),
-            "dbupkeep run (all three)": product(*ask, "vacuum,analyze,reindex"),
+            "dbupkeep run --operations vacuum": product(*_ask(folder, "vacuum")),
+            "dbupkeep run (all three)": product(*_ask(folder, "vacuum,analyze,reindex")),
         },
         place.forget,
         check,
     )
+
+
+def _ask(folder: Path, operations: str) -> list[str]:
+    """The default threshold of a quarter; without the one of 16 pages, so that the smallest files are due too."""
+    found = [str(folder), "--pattern", "*.db"]
+    return ["run", *found, "--operations", operations, "--set", "vacuum.fleet_min_pages=1"]
 
 
 def _variants(
