@@ -72,7 +72,8 @@ class Server:
 
     def connect(self, database: str = "postgres", **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection of the test's own, in autocommit."""
-        return psycopg.connect(self.url(database, **parameters), autocommit=True)
+        place = {"host": "127.0.0.1", "port": self.port, "dbname": database, "user": "postgres"}
+        return psycopg.connect(**{**place, **parameters}, autocommit=True)
 
     def create(self, name: str = "", *, template: str = "template1") -> Database:
         """A fresh database."""

@@ -66,7 +66,10 @@ def shares(q: Inquiry, dues: Sequence[Due]) -> list[Share]:
     for due in small:
         groups[group_of(due.table)].append(due)
     alone = [_alone(due) for due in ordered if id(due) not in grouped]
-    together = [Share(object=name, hold=name, dues=tuple(group)) for name, group in groups.items()]
+    together = [
+        Share(object=name, hold=name, dues=tuple(group)) if len(group) > 1 else _alone(group[0])
+        for name, group in groups.items()
+    ]
     return sorted([*alone, *together], key=lambda share: _order(share.dues[0])[:1])
 
 

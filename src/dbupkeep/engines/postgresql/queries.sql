@@ -264,3 +264,130 @@ SELECT * FROM pg_stat_progress_vacuum WHERE pid = %(pid)s
 
 -- name: progress_analyze
 SELECT * FROM pg_stat_progress_analyze WHERE pid = %(pid)s
+
+-- name: indexes
+-- One row for each index of a table, a materialized view or a TOAST table; no sizes, which would look at every file.
+SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, x.relpages AS pages, x.reltuples::float8 AS entries,
+       coalesce(m.oid, t.oid)::bigint AS table_oid, t.relkind = 't' AS toast, a.amname::text AS method,
+       i.indisvalid AS valid, i.indisready AS ready, i.indisunique AS is_unique, i.indisexclusion AS exclusion,
+       i.indpred IS NOT NULL AS partial, x.reloptions AS options,
+       (SELECT min(c) FROM unnest(i.indcollation) AS c WHERE c = ANY (%(collations)s::oid[]))::bigint AS collation,
+       CASE WHEN NOT i.indisvalid THEN obj_description(i.indexrelid, 'pg_class') END AS comment
+  FROM pg_index i
+  JOIN pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i' AND x.relpersistence <> 't'
+  JOIN pg_namespace n ON n.oid = x.relnamespace
+  JOIN pg_am a ON a.oid = x.relam
+  JOIN pg_class t ON t.oid = i.indrelid AND t.oid >= 16384
+  LEFT JOIN pg_class m ON m.reltoastrelid = t.oid AND t.relkind = 't'
+
+-- name: changed_collations
+SELECT oid::bigint AS oid, collname::text AS name, collversion AS recorded, pg_collation_actual_version(oid) AS actual
+  FROM pg_collation
+ WHERE collversion IS NOT NULL AND collversion <> pg_collation_actual_version(oid)
+
+-- name: changed_collations_15
+SELECT oid::bigint AS oid, collname::text AS name, collversion AS recorded, pg_collation_actual_version(oid) AS actual
+  FROM pg_collation
+ WHERE collversion IS NOT NULL AND collversion <> pg_collation_actual_version(oid)
+UNION ALL
+SELECT 100, 'of the database', datcollversion, pg_database_collation_actual_version(oid)
+  FROM pg_database
+ WHERE datname = current_database() AND datcollversion <> pg_database_collation_actual_version(oid)
+
+-- name: index_sizes
+SELECT oid::bigint AS oid, pg_relation_size(oid) AS bytes FROM unnest(%(oids)s::oid[]) AS oid
+
+-- name: index_columns
+-- What the statistics say of each column of some B-tree indexes; expressions have statistics of their own.
+SELECT i.indexrelid::bigint AS oid, k.place, i.indnkeyatts AS keys, a.attlen AS length, a.attalign::text AS align,
+       a.atttypid = 'cstring'::regtype AS cstring,
+       coalesce(s.avg_width, e.avg_width) AS width, coalesce(s.null_frac, e.null_frac)::float8 AS nulls,
+       coalesce(s.n_distinct, e.n_distinct)::float8 AS distinct_values,
+       coalesce(s.most_common_freqs, e.most_common_freqs)::float8[] AS common,
+       k.place > i.indnkeyatts OR EXISTS (
+         SELECT FROM pg_opclass o
+           JOIN pg_amproc p ON p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype
+            AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4
+          WHERE o.oid = i.indclass[k.place - 1])
+       AND coalesce((SELECT c.collisdeterministic FROM pg_collation c WHERE c.oid = i.indcollation[k.place - 1]), true) AS by_image
+  FROM pg_index i
+ CROSS JOIN LATERAL generate_series(1, i.indnatts) AS k (place)
+  JOIN pg_class x ON x.oid = i.indexrelid
+  JOIN pg_namespace n ON n.oid = x.relnamespace
+  JOIN pg_class t ON t.oid = i.indrelid
+  JOIN pg_namespace m ON m.oid = t.relnamespace
+  JOIN pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum = k.place
+  LEFT JOIN pg_attribute b ON b.attrelid = i.indrelid AND b.attnum = i.indkey[k.place - 1] AND b.attnum > 0
+  LEFT JOIN pg_stats s ON s.schemaname = m.nspname AND s.tablename = t.relname AND s.attname = b.attname AND NOT s.inherited
+  LEFT JOIN pg_stats e ON e.schemaname = n.nspname AND e.tablename = x.relname AND e.attname = a.attname
+   AND i.indkey[k.place - 1] = 0
+ WHERE i.indexrelid = ANY (%(oids)s::oid[])
+ ORDER BY i.indexrelid, k.place
+
+-- name: extension
+-- Where an extension's functions are, and whether the role may call one of them.
+SELECT n.nspname AS schema, e.extversion AS version, bool_and(has_function_privilege(p.oid, 'EXECUTE')) AS callable
+  FROM pg_extension e
+  JOIN pg_namespace n ON n.oid = e.extnamespace
+  JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = %(function)s
+ WHERE e.extname = %(name)s
+ GROUP BY n.nspname, e.extversion
+
+-- name: index_state
+-- One index and its table, by name.
+SELECT x.oid::bigint AS oid, i.indrelid::bigint AS relation, coalesce(m.oid, t.oid)::bigint AS table_oid,
+       i.indisvalid AS valid, i.indisexclusion AS exclusion, pg_relation_size(x.oid) AS bytes, t.relkind = 't' AS toast,
+       x.reltuples::float8 AS entries, a.amname::text AS method
+  FROM pg_index i
+  JOIN pg_class x ON x.oid = i.indexrelid
+  JOIN pg_am a ON a.oid = x.relam
+  JOIN pg_namespace n ON n.oid = x.relnamespace
+  JOIN pg_class t ON t.oid = i.indrelid
+  LEFT JOIN pg_class m ON m.reltoastrelid = t.oid AND t.relkind = 't'
+ WHERE n.nspname = %(schema)s AND x.relname = %(name)s
+
+-- name: invalid_indexes
+-- Invalid indexes of some tables, or of all; with who is building one of them now.
+SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, i.indrelid::bigint AS relation,
+       i.indisready AS ready, pg_relation_size(x.oid) AS bytes, obj_description(i.indexrelid, 'pg_class') AS comment,
+       pg_has_role(x.relowner, 'USAGE') AS owned,
+       (SELECT min(p.pid) FROM pg_stat_progress_create_index p
+         WHERE p.datname = current_database() AND p.relid = i.indrelid) AS builder
+  FROM pg_index i
+  JOIN pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i' AND x.relpersistence <> 't'
+  JOIN pg_namespace n ON n.oid = x.relnamespace
+ WHERE NOT i.indisvalid AND (%(relations)s::oid[] IS NULL OR i.indrelid = ANY (%(relations)s::oid[]))
+ ORDER BY i.indexrelid
+
+-- name: long_transactions
+-- Sessions and prepared transactions that CONCURRENTLY has to wait for, the oldest first: those with a snapshot are
+-- waited for by every table (`relations` is null), those with locks alone by the tables that they touched.
+SELECT a.pid, a.usename::text AS role, a.application_name AS name, a.state, a.query,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds,
+       CASE WHEN a.backend_xmin IS NULL THEN (
+         SELECT array_agg(DISTINCT l.relation::bigint) FROM pg_locks l
+          WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.database = d.oid AND l.relation >= 16384) END AS relations,
+       a.backend_xmin IS NOT NULL AS snapshot
+  FROM pg_stat_activity a
+  JOIN pg_database d ON d.datname = current_database()
+ WHERE a.datid = d.oid AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+   AND a.xact_start < clock_timestamp() - make_interval(secs => %(seconds)s)
+   AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
+   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index c WHERE c.pid = a.pid)
+UNION ALL
+SELECT NULL, p.owner::text, p.gid, 'prepared', NULL, extract(epoch FROM clock_timestamp() - p.prepared)::float8,
+       (SELECT array_agg(DISTINCT l.relation::bigint) FROM pg_locks l
+         WHERE l.virtualtransaction = '-1/' || p.transaction AND l.locktype = 'relation' AND l.relation >= 16384), false
+  FROM pg_prepared_xacts p
+ WHERE p.database = current_database() AND p.prepared < clock_timestamp() - make_interval(secs => %(seconds)s)
+ ORDER BY 6 DESC
+
+-- name: progress_reindex
+SELECT p.*, p.index_relid::bigint AS index_oid FROM pg_stat_progress_create_index p WHERE pid = %(pid)s
+
+-- name: orphans
+-- Sessions of a lost attempt: of exactly its mark, this role and this database.
+SELECT a.pid, a.state, a.query, a.backend_start::text AS started
+  FROM pg_stat_activity a
+ WHERE a.application_name = %(tag)s AND a.usename = current_user AND a.datname = current_database()
+   AND a.pid <> pg_backend_pid()
