@@ -20,7 +20,7 @@ from dbupkeep.jobs import Delivery, Job, Phase
 from dbupkeep.ledger import Change, Control, Health, Tx, Wait
 from dbupkeep.ledgers import rows
 from dbupkeep.ledgers.postgresql.sessions import SCHEMA, Address, Connection, Pool
-from dbupkeep.ledgers.postgresql.statements import Outside, PostgresqlSql, in_psycopg, translated
+from dbupkeep.ledgers.postgresql.statements import Outside, PostgresqlSql, in_psycopg, raise_translated
 from dbupkeep.ledgers.reads import RelationalReads
 from dbupkeep.ledgers.relational import RelationalTx, RelationalWrites
 from dbupkeep.progress import Progress
@@ -106,12 +106,12 @@ class PostgresqlLedger(RelationalReads):
                 return self._transact_once(work)
             except CONFLICTS as error:
                 if turn >= TRIES:
-                    raise translated(error, self.address) from error
+                    raise_translated(error, self.address)
             except _Lost as lost:
                 if lost.xid and self._committed(lost.xid):
                     return cast("T", lost.result)
                 if turn >= TRIES:
-                    raise translated(lost.error, self.address) from None
+                    raise_translated(lost.error, self.address)
             self._rest.wait(PAUSE * 2**turn)
         raise AssertionError  # pragma: no cover - the last turn returns or raises
 
@@ -137,7 +137,7 @@ class PostgresqlLedger(RelationalReads):
                 if connection.closed:
                     self._pool.drop_idle()
                     raise _Lost(error, xid, result) from None
-                raise translated(error, self.address) from error
+                raise_translated(error, self.address)
             except BaseException:
                 _take_back(connection)
                 raise
@@ -201,11 +201,9 @@ class PostgresqlLedger(RelationalReads):
             with self._pool.lent() as connection, connection.transaction():
                 connection.execute("select pg_advisory_xact_lock(hashtextextended('dbupkeep schema', 0))")
                 _apply_missing(connection, self.address)
-        except LedgerError:
+        except (LedgerError, psycopg.Error) as error:
             self._pool.drop_idle()
-            raise
-        except psycopg.Error as error:
-            raise translated(error, self.address) from error
+            raise_translated(error, self.address)
 
     def close(self) -> None:
         """Close the connections."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import psycopg
 from psycopg import RawCursor
@@ -136,8 +136,7 @@ class Outside:
                     return work(PostgresqlSql(connection))
             except psycopg.Error as error:
                 if not (again and connection.closed):
-                    mended = translated(error, self._address)
-                    raise mended from mended.__cause__
+                    raise_translated(error, self._address)
                 self._pool.drop_idle()
         raise AssertionError  # pragma: no cover - the last turn returns or raises
 
@@ -161,6 +160,12 @@ def translated(error: BaseException, address: Address) -> BaseException:
     # What the server says has no secrets in it; what the driver says of a connection might.
     mended.__cause__ = error if error.sqlstate else None
     return mended
+
+
+def raise_translated(error: BaseException, address: Address) -> NoReturn:
+    """Raise it in our words, with the cause that may be shown."""
+    mended = translated(error, address)
+    raise mended from mended.__cause__
 
 
 @cache
