@@ -203,6 +203,12 @@ def test_check_method_is_a_setting_and_an_unknown_one_an_error() -> None:
         decide(facts(), Operation.CHECK, Policy(thresholds={"check": {"method": "glance"}}))
 
 
+@pytest.mark.parametrize("value", ["abc", -1, None], ids=str)
+def test_a_threshold_that_is_no_number_is_an_error_and_not_always_due(value: Any) -> None:
+    with pytest.raises(UsageError, match="min_share"):
+        decide(facts(free=900), Operation.VACUUM, Policy(thresholds={"vacuum": {"min_share": value}}))
+
+
 def test_check_keeps_writers_out_in_a_rollback_journal_mode_alone() -> None:
     big = facts(pages=10**6, openers=1)
     assert decide(big, Operation.CHECK)[0].decision is Decision.RUN

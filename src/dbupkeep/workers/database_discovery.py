@@ -56,9 +56,13 @@ class _Tally:
 
     def result(self) -> dict[str, object]:
         """What the job keeps."""
-        words = (
-            f"{self.found} databases: {self.due} due, {self.idle} need nothing, {len(self.problems)} not maintainable"
-        )
+        counts = (
+            (self.due, "due"), (self.idle, "in need of nothing"), (self.failed, "failed"),
+            (len(self.problems), "not maintainable"),
+        )  # fmt: skip
+        said = ", ".join(f"{count:,} {word}" for count, word in counts if count)
+        found = "1 database" if self.found == 1 else f"{self.found:,} databases"
+        words = f"{found}: {said}" if said else "no database was found"
         return {
             "effective": Effective.YES.value,
             "reason": f"{words}; {self.stopped}" if self.stopped else words,
@@ -105,7 +109,8 @@ class DatabaseDiscoveryWorker:
                 raise Interrupted("discovery was stopped", why=f"{tally.found} databases were looked at")
             tally.found += 1
             context.report.progress(Progress(current=tally.found, unit="databases", stage="discovering"))
-            tally.stopped = self._stopped(job)
+            starts = not candidate.problem and (candidate.due or step.policy.force)
+            tally.stopped = self._stopped(job) if starts else ""
             if tally.stopped:
                 break
             self._take(job, definition, step, candidate, tally)

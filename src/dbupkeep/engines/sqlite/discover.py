@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Candidate, Scope
-from dbupkeep.engines.sqlite.inquiry import DEFAULTS
+from dbupkeep.engines.sqlite.inquiry import DEFAULTS, number
 from dbupkeep.engines.sqlite.paths import path_of, url_of
 from dbupkeep.engines.sqlite.scan import Request
 from dbupkeep.errors import Missing, NotPermitted, OperationError, Refused
@@ -43,8 +43,8 @@ def request_of(place: Target, scope: Scope, root: Path) -> Request:
         pattern=place.pattern or "*",
         recursive=place.recursive or "**" in place.pattern,
         exclude=place.exclude,
-        min_share=float(vacuum["fleet_min_share"] or 0),
-        min_pages=float(vacuum["fleet_min_pages"] or 0),
+        min_share=number(Operation.VACUUM, "fleet_min_share", vacuum["fleet_min_share"]),
+        min_pages=number(Operation.VACUUM, "fleet_min_pages", vacuum["fleet_min_pages"]),
         vacuum=Operation.VACUUM in asked,
         statistics=bool(asked & {Operation.ANALYZE, Operation.OPTIMIZE}),
         always=scope.policy.force or Operation.CHECK in asked,
@@ -56,6 +56,7 @@ def _candidates(place: Target, root: Path, request: Request) -> Iterator[Candida
         [sys.executable, "-c", SCAN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,  # a Ctrl-C is for the parent, which lets the scan end or ends it
     )  # fmt: skip
+    named = _Naming(place, root)
     with process:
         if not (process.stdin and process.stdout and process.stderr):
             raise AssertionError("unreachable: all three are pipes")
@@ -64,7 +65,7 @@ def _candidates(place: Target, root: Path, request: Request) -> Iterator[Candida
             process.stdin.close()
             for line in process.stdout:
                 path, due, problem = json.loads(line)
-                yield Candidate(target=_target(place, root, path), due=due, problem=problem)
+                yield Candidate(target=named.target(path), due=due, problem=problem)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -73,13 +74,16 @@ def _candidates(place: Target, root: Path, request: Request) -> Iterator[Candida
         raise OperationError(f"the scan of {root} failed", why=said.strip().rpartition("\n")[2], hint="run it again")
 
 
-def _target(place: Target, root: Path, path: str) -> Target:
-    relative = os.path.relpath(path, root)
-    return dataclasses.replace(
-        place,
-        name=f"{place.name.rstrip('/')}/{relative}" if place.name else relative,
-        url=url_of(Path(path)),
-        pattern="",
-        recursive=False,
-        exclude=(),
-    )
+class _Naming:
+    """Makes the targets of a place's files; of ten thousand files each step counts."""
+
+    def __init__(self, place: Target, root: Path) -> None:
+        self._each = dataclasses.replace(place, pattern="", recursive=False, exclude=())
+        self._before = f"{place.name.rstrip('/')}/" if place.name else ""
+        self._folder = f"{str(root).rstrip('/')}/"
+
+    def target(self, path: str) -> Target:
+        """The target of one file: named by its path below the place."""
+        below = path.startswith(self._folder)
+        relative = path[len(self._folder) :] if below else os.path.relpath(path, self._folder)
+        return dataclasses.replace(self._each, name=self._before + relative, url=url_of(path))

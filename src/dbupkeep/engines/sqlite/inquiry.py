@@ -11,6 +11,7 @@ from dbupkeep.definitions import Policy, Setting
 from dbupkeep.engine import Scope
 from dbupkeep.engines.sqlite import space, words
 from dbupkeep.engines.sqlite.space import Room
+from dbupkeep.errors import UsageError
 from dbupkeep.estimates import History
 from dbupkeep.facts import DatabaseFacts, Notice, Value
 from dbupkeep.operations import Operation
@@ -61,9 +62,8 @@ class Inquiry:
         return self.policy.setting(self.operation, name, DEFAULTS[self.operation][name])
 
     def threshold(self, name: str) -> float:
-        """The same, of a threshold that is a number."""
-        value = self.setting(name)
-        return float(value) if isinstance(value, (int, float)) else 0.0
+        """The same, of a threshold that is a number. Raises `UsageError`."""
+        return number(self.operation, name, self.setting(name))
 
     def count(self, name: str) -> int:
         """A whole number of the survey."""
@@ -179,6 +179,17 @@ def decide(q: Inquiry, draft: Draft) -> Proposal:
         space=draft.space,
         notices=draft.notices + short,
         weight=max(1, int(milliseconds)),
+    )
+
+
+def number(operation: Operation, name: str, value: Setting) -> float:
+    """A threshold as a number. Raises `UsageError`: a slip of the pen must not become 0, which is always due."""
+    if isinstance(value, (int, float)) and value >= 0:
+        return float(value)
+    raise UsageError(
+        f"{operation}.{name} is {value!r}",
+        why="it must be a number that is not below 0, a size, a share or a duration",
+        hint=f"its default is {DEFAULTS[operation][name]}",
     )
 
 

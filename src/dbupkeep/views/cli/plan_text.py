@@ -64,7 +64,7 @@ def run_plan_lines(run: RunPlan, terminal: Terminal, *, everything: bool = False
     yield from _notice_lines([notice for plan in kept for notice in plan.notices], terminal)
     yield from _threshold_lines(run.plans, terminal)
     yield ""
-    yield _sum(run.plans, terminal)
+    yield _sum(run.plans, terminal) if looked_at else terminal.paint("No database was found.", "yellow")
 
 
 def _title(terminal: Terminal, parts: list[str]) -> Iterator[str]:

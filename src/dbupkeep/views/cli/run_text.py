@@ -82,7 +82,7 @@ def databases_said(children: Sequence[Job]) -> str:
     said += ["still looking"] if looking else []
     said += ["discovery failed"] if failed else []
     said += [f"{problems:,} not maintainable"] if problems else []
-    return ", ".join(said)
+    return ", ".join(said) or "no database was found"
 
 
 _WORDS: Mapping[str, str] = {
