@@ -29,7 +29,9 @@ class ParentJobOrchestrator:
 
     def start_monitoring(self, parent_id: str) -> None:
         """Watch a parent from now on. Safe to repeat; a parent with nothing to run is settled at once."""
-        parent = self._lifecycle.settle(parent_id)
+        parent = self._reader.job(parent_id)
+        if parent is None or not parent.stats.unended:  # else the end of its last child settles it
+            parent = self._lifecycle.settle(parent_id)
         fields = {"correlation_id": parent.correlation_id, "parent_id": parent.id, "children": parent.stats.total}
         log.info("monitoring started", extra=fields)
 

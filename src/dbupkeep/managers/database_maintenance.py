@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
 from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, OnError, Step, Target
 from dbupkeep.engine import Engine, Purpose, Scope
 from dbupkeep.errors import Kind, Refused, UnknownName, UpkeepError, UsageError
-from dbupkeep.estimates import History
+from dbupkeep.estimates import History, Measurement
 from dbupkeep.events import Event, JobDeferred, JobFailed, JobSkipped
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase, hold_of
@@ -23,6 +23,9 @@ from dbupkeep.plans import Decision, Plan, PlanItem, RunPlan
 
 HISTORY = 50
 """How many measurements of a target, and of its engine, a plan looks at."""
+
+RATES_KEPT = 1.0
+"""Seconds for which the plans of a fleet look at the same measurements of their engine."""
 
 
 class DatabaseMaintenanceManager:
@@ -47,6 +50,7 @@ class DatabaseMaintenanceManager:
         self._engines = engines
         self._clock = clock
         self._new_id = new_id
+        self._rates: dict[str, tuple[float, Sequence[Measurement]]] = {}
 
     def create_parent_job(self, step: Step, definition: JobDefinition, parent_job_id: str | None = None) -> str:
         """Plan and submit; return the parent's id."""
@@ -64,7 +68,7 @@ class DatabaseMaintenanceManager:
             operations=operations, fleet=fleet, now=self._clock.now(), config=step.config, force=step.policy.force
         )
         facts = self._survey(engine, target, scope)
-        items = lay_out(engine.assess(facts, step.policy, self._history(facts), scope))
+        items = lay_out(engine.assess(facts, step.policy, self._history(facts, fleet=fleet), scope))
         settings = {
             op.value: {**engine.defaults.get(op, {}), **step.policy.thresholds.get(op, {})} for op in operations
         }
@@ -175,11 +179,18 @@ class DatabaseMaintenanceManager:
         finally:
             session.close()
 
-    def _history(self, facts: DatabaseFacts) -> History:
-        return History(
-            own=self._reader.measurements(target=facts.target, limit=HISTORY),
-            others=self._reader.measurements(engine=facts.engine, limit=HISTORY),
-        )
+    def _history(self, facts: DatabaseFacts, *, fleet: bool) -> History:
+        others = self._recent(facts.engine) if fleet else self._reader.measurements(engine=facts.engine, limit=HISTORY)
+        return History(own=self._reader.measurements(target=facts.target, limit=HISTORY), others=others)
+
+    def _recent(self, engine: str) -> Sequence[Measurement]:
+        """An engine's measurements as of a moment ago: reading them anew for each file of a fleet would cost more than it."""
+        now = self._clock.monotonic()
+        read_at, found = self._rates.get(engine, (now - RATES_KEPT, ()))
+        if now - read_at >= RATES_KEPT:
+            found = self._reader.measurements(engine=engine, limit=HISTORY)
+            self._rates[engine] = (now, found)
+        return found
 
     def _starter(self, job_id: str | None) -> Job | None:
         if job_id is None:

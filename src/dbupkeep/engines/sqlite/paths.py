@@ -53,7 +53,7 @@ def target_of(
     )
 
 
-def url_of(path: Path) -> str:
+def url_of(path: Path | str) -> str:
     """Write an absolute path as a URL; only what would be read as syntax is escaped."""
     return SCHEME + quote(os.fsencode(path), safe=_AS_IT_IS)
 
