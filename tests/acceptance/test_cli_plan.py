@@ -161,7 +161,9 @@ def test_a_folder_is_searched_with_all_below_it(cli: Cli, fleet: Path, database:
 
 
 def test_a_database_that_cannot_be_planned_does_not_hide_the_others(cli: Cli, fleet: Path) -> None:
-    document = cli("plan", "srv/tenant-0.db", "srv/none.db", "--json").json
+    done = cli("plan", "srv/tenant-0.db", "srv/none.db", "--json")
+    assert done.code == 10
+    document = done.json
     assert [plan["name"] for plan in document["jobs"]] == ["srv/tenant-0.db"]
     assert "none.db" in document["notices"][0]["message"]
     assert "none.db" in cli("plan", "srv/tenant-0.db", "srv/none.db").out

@@ -177,6 +177,12 @@ def test_a_run_over_a_pattern_is_a_tree(cli: Cli, fleet: Path) -> None:
     assert "nothing to do · 3 needed nothing" in again.out
 
 
+def test_a_pattern_without_a_match_is_told(cli: Cli, fleet: Path) -> None:
+    done = cli("run", "srv/*.sqlite")
+    assert done.code == 0
+    assert "nothing to do · no database was found" in done.out
+
+
 def test_several_databases_are_one_run_and_a_missing_one_is_told(cli: Cli, fleet: Path) -> None:
     done = cli("run", "srv/tenant-0.db", "srv/tenant-1.db", "srv/none.db", "--json")
     assert done.code == 10

@@ -36,7 +36,7 @@ class LiveView:
         self._clock = clock
         self._screen = Screen(
             file=terminal.stream, force_terminal=True, no_color=not terminal.color, highlight=False, markup=False,
-            emoji=False, legacy_windows=False, width=terminal.width,
+            emoji=False, legacy_windows=False,
         )  # fmt: skip
         self._live = Live(
             console=self._screen, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False

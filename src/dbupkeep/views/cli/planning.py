@@ -6,11 +6,12 @@ import click
 
 from dbupkeep.documents import plan_document, run_plan_document
 from dbupkeep.errors import UsageError
+from dbupkeep.jobs import Outcome
 from dbupkeep.manager import Planned
 from dbupkeep.plans import Plan
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
-from dbupkeep.views.cli.exits import Exit
+from dbupkeep.views.cli.exits import Exit, of_outcome
 from dbupkeep.views.cli.plan_text import plan_lines, run_plan_lines
 from dbupkeep.views.cli.requests import Request, ask, due, planning_options
 
@@ -43,6 +44,9 @@ def plan(
         console.document(plan_document(planned) if isinstance(planned, Plan) else run_plan_document(planned))
     else:
         _print(console, request, planned, save=save, everything=everything)
+    problems = [] if isinstance(planned, Plan) else [each.code for each in planned.problems if each.severity == "error"]
+    if problems:
+        return of_outcome(Outcome.FAILED, problems)
     return Exit.DUE if exit_code and due(planned) else Exit.DONE
 
 

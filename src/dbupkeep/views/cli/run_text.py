@@ -82,6 +82,8 @@ def databases_said(children: Sequence[Job]) -> str:
     said += ["still looking"] if looking else []
     said += ["discovery failed"] if failed else []
     said += [f"{problems:,} not maintainable"] if problems else []
+    if not said and found.discoveries:
+        return "no database was found"
     return ", ".join(said) or "no database was found"
 
 
