@@ -167,7 +167,7 @@ def start(version: int, **settings: object) -> Server:
         raise RuntimeError(f"initdb of PostgreSQL {version} failed: {made.stderr}")
     (folder / "data" / "pg_hba.conf").write_text(HBA)
     everything = {**SETTINGS, **settings}
-    port = _free_port()
+    port = free_port()
     server = Server(
         version=version, bin=programs, folder=folder, port=port, settings=everything,
         process=_launch(programs, folder, port, everything),
@@ -186,7 +186,7 @@ def clone(primary: Server, **settings: object) -> Server:
     source = ["-d", f"host=127.0.0.1 port={primary.port} user=postgres"]
     subprocess.run([*_as_user(), *command, *source], check=True, capture_output=True)
     everything = {**SETTINGS, **settings}
-    port = _free_port()
+    port = free_port()
     server = Server(
         version=primary.version, bin=primary.bin, folder=folder, port=port, settings=everything,
         process=_launch(primary.bin, folder, port, everything),
@@ -218,7 +218,7 @@ def _account() -> str:
     return "postgres" if "postgres" in names else "nobody"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

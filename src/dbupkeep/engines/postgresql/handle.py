@@ -128,6 +128,14 @@ class Handle:
             self._busy.clear()
         return self._said
 
+    def clear_up(self, statement: sql.Composable, *, lock_wait: float) -> None:
+        """Execute a statement that removes what the work left, though a stop was asked for. Raises as `error_of`."""
+        from psycopg import sql
+
+        with told("clearing up failed"):
+            self.connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{round(1000 * lock_wait)}ms"])
+            self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement))
+
     def try_lock(self, oids: Sequence[int]) -> list[int]:
         """Take our advisory lock on objects; returns those that another session of ours is on."""
         found = self.rows(

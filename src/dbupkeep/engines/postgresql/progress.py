@@ -69,3 +69,42 @@ def waiting(row: Row, seconds: float) -> str:
         return f"waiting for a lock for {seconds:.0f} s"
     who = ", ".join(str(row[name]) for name in ("blocker_role", "blocker_name", "blocker_state") if row.get(name))
     return f"blocked by pid {row['blocker']}" + (f" ({who})" if who else "") + f" for {seconds:.0f} s"
+
+
+_BUILD: Mapping[str, tuple[float, float, str]] = {
+    "waiting for writers before build": (0.0, 0.0, "lockers"),
+    "building index": (0.0, 0.3, "blocks"),
+    "building index: scanning table": (0.0, 0.3, "blocks"),
+    "building index: sorting live tuples": (0.3, 0.4, ""),
+    "building index: sorting dead tuples": (0.4, 0.4, ""),
+    "building index: loading tuples in tree": (0.4, 0.6, "tuples"),
+    "waiting for writers before validation": (0.6, 0.6, "lockers"),
+    "index validation: scanning index": (0.6, 0.7, "blocks"),
+    "index validation: sorting tuples": (0.7, 0.72, "tuples"),
+    "index validation: scanning table": (0.72, 0.97, "blocks"),
+    "waiting for old snapshots": (0.97, 0.97, "lockers"),
+    "waiting for readers before marking dead": (0.98, 0.98, "lockers"),
+    "waiting for readers before dropping": (0.98, 0.98, "lockers"),
+}
+"""For each phase of a rebuild: the share of the whole at its beginning and end, and what the server counts in it."""
+
+
+def of_reindex(row: Row) -> Progress:
+    """How far a rebuild is: counted within each phase; what share of the whole a phase is, is an estimate."""
+    phase = str(row["phase"])
+    first, last, unit = _BUILD.get(phase, (None, None, ""))
+    total = float(row[f"{unit}_total"] or 0) if unit else 0.0
+    done = min(total, float(row[f"{unit}_done"] or 0)) if unit else 0.0
+    stage = f"{phase} ({done:.0f} of {total:.0f})" if unit == "lockers" and total else phase
+    if first is None or last is None:
+        return Progress(stage=stage)
+    fraction = first + (last - first) * (done / total if total else 0.0)
+    counted = unit if unit != "lockers" else ""
+    return Progress(
+        current=done if counted else 0,
+        total=total if counted and total else None,
+        unit={"blocks": "pages", "tuples": "rows"}.get(counted, ""),
+        fraction=min(ALMOST, fraction),
+        source=Source.ESTIMATED,
+        stage=stage,
+    )

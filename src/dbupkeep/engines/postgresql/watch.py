@@ -32,6 +32,9 @@ PERIOD = 0.5
 GONE_LOOKS = 4
 """So many looks in a row at an idle session mean that its answer got lost on the way."""
 
+LOOK_PATIENCE = 5.0
+"""Seconds after which a look that hangs is cut off, to be made anew over another connection."""
+
 _GRACE = 5.0
 """Seconds that a cancelled statement gets to end before the connection is cut."""
 
@@ -43,29 +46,38 @@ class Seen:
     lock_wait: float = 0.0  # seconds that the statement waited for locks, as far as was seen
     blocker: str = ""  # the last one
     lost_answer: bool = False  # the server was done, and the answer did not arrive
+    gave_up: bool = False  # it waited for locks for longer than was allowed, and was stopped
     looks: int = 0
 
 
 class Watch:
     """The looking on at one statement, or at several in a row."""
 
-    def __init__(self, handle: Handle, view: str, read: Read, *, deadline: float = 0.0) -> None:
-        """`view` is the named query of the progress; `deadline` in seconds, 0 for none."""
+    def __init__(
+        self, handle: Handle, view: str, read: Read, *, deadline: float = 0.0, patience: float = 0.0
+    ) -> None:
+        """`view` is the named query of the progress; `deadline` for all of it and `patience` for waits, 0 for none."""
         self._handle = handle
         self._view = view
         self._read = read
         self._deadline = deadline
+        self._patience = patience
         self._started = perf_counter()
         self._ended = threading.Event()
         self._other: Handle | None = None
         self._progress: Progress | None = None
+        self._look_began: float | None = None
         self._idle = 0
         self._blocked_since: float | None = None
         self._late_since: float | None = None
         self.seen = Seen()
 
     def sample(self) -> Progress | None:
-        """The last word; never waits."""
+        """The last word; never waits. Cuts off a look that hangs: it is called by another thread, now and then."""
+        began, other = self._look_began, self._other
+        if began is not None and other is not None and perf_counter() - began > LOOK_PATIENCE:
+            self._look_began = None
+            other.hang_up()
         return self._progress
 
     def start(self) -> threading.Thread:
@@ -100,18 +112,21 @@ class Watch:
             if self._other is None:
                 self._other = self._handle.second()
             asked = {"pid": self._handle.identity.pid}
+            self._look_began = perf_counter()
             state = self._other.rows("looking_on", asked)
             found = self._other.rows(self._view, asked)
         except UpkeepError:
             self._other = None
             return
+        finally:
+            self._look_began = None
         self.seen = replace(self.seen, looks=self.seen.looks + 1)
         self._note_lost_answer(state)
         sentence = self._note_lock(state)
+        progress = self._read(found[0]) if found else None
         if sentence:
-            self._progress = Progress(stage=sentence)
-        elif found:
-            self._progress = self._read(found[0])
+            progress = replace(progress or Progress(), stage=sentence)
+        self._progress = progress or self._progress
 
     def _note_lock(self, state: list[dict[str, Any]]) -> str:
         now = perf_counter()
@@ -137,8 +152,10 @@ class Watch:
 
     def _watch_the_clock(self) -> None:
         now = perf_counter()
-        if not self._deadline or now - self._started < self._deadline:
+        waited_enough = bool(self._patience) and self.seen.lock_wait >= self._patience
+        if not waited_enough and (not self._deadline or now - self._started < self._deadline):
             return
+        self.seen = replace(self.seen, gave_up=waited_enough)
         if self._late_since is None:
             self._late_since = now
         self._handle.interrupt(late=True)
@@ -147,9 +164,11 @@ class Watch:
 
 
 @contextmanager
-def watched(handle: Handle, report: Report, view: str, read: Read, *, deadline: float = 0.0) -> Iterator[Watch]:
+def watched(
+    handle: Handle, report: Report, view: str, read: Read, *, deadline: float = 0.0, patience: float = 0.0
+) -> Iterator[Watch]:
     """Have the statements inside looked at."""
-    watch = Watch(handle, view, read, deadline=deadline)
+    watch = Watch(handle, view, read, deadline=deadline, patience=patience)
     thread = watch.start()
     report.follow(watch.sample)
     try:
