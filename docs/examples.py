@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import pwd
 import re
 import select
 import shlex
@@ -35,6 +36,9 @@ WORKING = re.compile("copying live pages|writing back")
 
 FENCE = re.compile(r"^(?:```|<!-- )(?P<kind>console|python)$")
 LEFT_OUT = "…"
+CUT = 16
+"""Characters before an ellipsis in a line that may differ."""
+
 CTRL_C = "^C"
 KILLED = "Killed"
 
@@ -193,7 +197,7 @@ class Shell:
             os.kill(int(pid), signal.SIGKILL)
 
     def _told(self, line: str) -> str:
-        line = line.replace(CTRL_C, "")
+        line = re.sub(rf"\bby {re.escape(pwd.getpwuid(os.getuid()).pw_name)}\b", "by you", line.replace(CTRL_C, ""))
         if re.search(r"line \d+: +\d+ Killed", line):
             return KILLED
         return line.replace(str(self.folder), "/srv/demo").replace(str(self.home), "~").rstrip()
@@ -222,8 +226,15 @@ def agrees(shown: list[str], printed: list[str]) -> bool:
             groups.append([])
         elif line != CTRL_C:
             groups[-1].append(line)
-    pattern = ".*".join(re.escape(masked(group)) for group in groups)
+    pattern = ".*".join(_pattern(group) for group in groups)
     return re.fullmatch(pattern, masked(printed), re.DOTALL) is not None
+
+
+def _pattern(lines: list[str]) -> str:
+    """What a group of lines matches. Where a cell was cut off depends on numbers beside it, so its last words do not count."""
+    cut = [re.sub(rf"\s*\S*.{{0,{CUT}}}{LEFT_OUT}", f" {LEFT_OUT}", line) if line.strip()[0] != LEFT_OUT else line
+           for line in lines if line.strip()]  # fmt: skip
+    return re.escape(masked(cut)).replace(rf"\ {LEFT_OUT}", f"[^{LEFT_OUT}]*{LEFT_OUT}")
 
 
 def faults(page: Path, place: Path) -> Iterator[str]:
@@ -260,16 +271,13 @@ def write(page: Path, place: Path) -> None:
         printed = shell.run(example)
         if example.keys == KILLED:
             continue
-        if example.keys:
-            printed = [example.keys, *printed]
         shell.learn(example.shown, printed)
         if any(line.strip() == LEFT_OUT for line in example.shown) or agrees(example.shown, printed):
             continue
         renamed |= {
             name: shell.names[name] for name in IDENTIFIER.findall("\n".join(example.shown)) if name in shell.names
         }
-        if example.shown and not example.shown[-1]:
-            printed.append("")
+        printed = [*filter(None, [example.keys]), *printed, *([""] if example.shown and not example.shown[-1] else [])]
         start = example.first + moved
         lines[start : start + len(example.shown)] = printed
         moved += len(printed) - len(example.shown)

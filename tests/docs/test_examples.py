@@ -50,6 +50,21 @@ def test_the_pages_that_should_have_examples_have_some() -> None:
         ("id 01a20c7b-8580-7158-88c8-1013dfd625f3", "id 01b20c7b-8580", True),
         ("first\n…\nlast", "first\nsecond\nlast", True),
         ("first\nlast", "first\nsecond\nlast", False),
+        (
+            "a 3 ms  59 % of the file is free (349 of 587 pages, 1.4 M…\nb",
+            "a 13 ms 59 % of the file is free (349 of 587 page…\nb",
+            True,
+        ),
+        (
+            "a 3 ms  59 % of the file is free (349 of 587 pages, 1.4 M…\nb",
+            "a 13 ms 59 % of the file is full (349 of 587 page…\nb",
+            False,
+        ),
+        (
+            "a 3 ms  59 % of the file is free (349 of 587 pages, 1.4 M…\nb",
+            "a 13 ms 59 % of the file is free (349 of 587 page…\nc",
+            False,
+        ),
         ("3 done", "3 failed", False),
         ("effective yes", "", False),
     ],
