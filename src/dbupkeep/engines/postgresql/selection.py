@@ -30,6 +30,11 @@ FLAGS: Mapping[str, str] = {
 }
 """Settings of a step (`config`) that this engine knows, with what each means."""
 
+_SWITCHES = (
+    "skip_locked", "analyze_in_stages", "missing_stats_only", "freeze", "truncate", "process_toast",
+    "disable_page_skipping",
+)  # fmt: skip
+
 _ON = {"1", "on", "true", "yes"}
 _OFF = {"0", "off", "false", "no", ""}
 
@@ -98,6 +103,8 @@ def _check(config: Mapping[str, Setting]) -> None:
             f"PostgreSQL has no setting {unknown[0]!r}",
             hint=f"did you mean {near[0]}?" if near else f"known are {', '.join(FLAGS)}",
         )
+    for name in _SWITCHES:
+        flag(config, name)
     if _text(config, "table") and (_text(config, "schema") or _text(config, "exclude_schema")):
         raise UsageError("tables and schemas cannot both be chosen", hint="write table = 'schema.*' instead")
 

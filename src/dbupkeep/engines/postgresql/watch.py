@@ -53,9 +53,7 @@ class Seen:
 class Watch:
     """The looking on at one statement, or at several in a row."""
 
-    def __init__(
-        self, handle: Handle, view: str, read: Read, *, deadline: float = 0.0, patience: float = 0.0
-    ) -> None:
+    def __init__(self, handle: Handle, view: str, read: Read, *, deadline: float = 0.0, patience: float = 0.0) -> None:
         """`view` is the named query of the progress; `deadline` for all of it and `patience` for waits, 0 for none."""
         self._handle = handle
         self._view = view
