@@ -14,8 +14,8 @@ from dbupkeep.progress import measured
 
 METHOD = "incremental"
 
-_FIRST = 16
-"""Pages of the first slice, before the speed of the disk is known."""
+_LEAST = 16
+"""Pages of the first slice, and of every one: a commit takes its time however few they are, so one page each would take hours."""
 
 _SHARE = 0.2
 """A slice aims at this part of the allowed stall: a slow commit then still ends in time."""
@@ -30,7 +30,7 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
     started = perf_counter()
     before = measure(handle)
     aim = min(_LONGEST, _SHARE * float(item.options.get("max_stall") or 1))
-    pages, longest, slices = _FIRST, 0.0, 0
+    pages, longest, slices = _LEAST, 0.0, 0
     report.stage("freeing pages in slices")
     while left := int(handle.pragma("freelist_count")):
         report.progress(measured(before.free_pages - left, before.free_pages, "pages"))
@@ -56,4 +56,4 @@ def _slice(handle: Handle, pages: int) -> float:
 def _resized(pages: int, taken: float, aim: float) -> int:
     """The next slice by the speed of the last one, growing at most twofold."""
     wanted = pages * aim / max(taken, 1e-6)
-    return max(1, int(min(2 * pages, wanted)))
+    return max(_LEAST, int(min(2 * pages, wanted)))

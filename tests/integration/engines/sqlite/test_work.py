@@ -265,6 +265,24 @@ def test_slices_are_as_long_as_the_disk_is_quick(lab: Any, monkeypatch: pytest.M
     assert work.stall_seconds <= 0.05
 
 
+def test_slices_do_not_shrink_to_nothing_where_a_commit_is_slow(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit takes as long for one page as for many, so that pages one by one would never come to an end."""
+    path = lab.make("CREATE VIEW dep AS SELECT rowid FROM loose", "CREATE TABLE loose (a)", auto_vacuum=2, rows=2_000)
+    slices: list[int] = []
+    free = incremental._slice
+
+    def with_a_slow_commit(handle: Handle, pages: int) -> float:
+        free(handle, pages)
+        slices.append(pages)
+        return 0.5
+
+    monkeypatch.setattr(incremental, "_slice", with_a_slow_commit)
+    monkeypatch.setattr(Handle, "pause", lambda self, seconds: self.check_stop())
+    lab.done(path, lab.planned(path, Operation.VACUUM, Policy(max_stall=timedelta(seconds=0.02), force=True)))
+    assert len(slices) > 2
+    assert min(slices) >= 16
+
+
 def slow(path: Path) -> History:
     """A past in which VACUUM of this file took long."""
     return History(
