@@ -355,21 +355,30 @@ class ReleaseTests:
         assert pair.released() == {many.children[0].id, many.children[2].id, far.children[0].id}
 
     def test_many_that_want_one_hold_do_not_block_others(self, pair: Handles) -> None:
-        """Free slots go to what is ready, however many stand before it for the same object."""
+        """Slots that become free at once go to what is ready, however many stand before it for the same object."""
+        first = family("x", "y", "z", slots=3)
         runs = [family("t", slots=3) for _ in range(12)]
         last = family("u", "v", slots=3)
-        for new in [*runs, last]:
+        for new in [first, *runs, last]:
             pair.life.submit(new.submission)
+        pair.life.cancel(first.parent.id)
         assert pair.released() == {runs[0].children[0].id, *(child.id for child in last.children)}
 
-    def test_slots_hold_when_many_submit_at_once(self, pair: Handles, other: Handles) -> None:
-        """Two processes do not each fill the last slot."""
+    def test_slots_hold_when_many_free_them_at_once(self, pair: Handles, other: Handles) -> None:
+        """Two processes do not each fill the last slot, whether they submit or let runs go on."""
         for turn in range(5):
             target = f"fake:///{turn}"
-            news = [family("x", "y", target=target, slots=1) for _ in range(4)]
+            news = [family(f"x{n}", f"y{n}", target=target, slots=1) for n in range(4)]
             lives = [pair.life, other.life, pair.life, other.life]
             results = together(*(partial(life.submit, new.submission) for life, new in zip(lives, news, strict=True)))
             assert results == [True] * 4
+            check_holds(pair, {target: 1})
+            assert sum(job.target == target for job in pair.everything(JobQuery(released=True))) == 1
+            for new in news:
+                pair.life.pause(new.parent.id)
+            assert not any(job.target == target for job in pair.everything(JobQuery(released=True)))
+            results = together(*(partial(life.resume, new.parent.id) for life, new in zip(lives, news, strict=True)))
+            assert not [result for result in results if isinstance(result, BaseException)]
             check_holds(pair, {target: 1})
             assert sum(job.target == target for job in pair.everything(JobQuery(released=True))) == 1
 
