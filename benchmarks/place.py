@@ -28,16 +28,8 @@ class Place:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Keeps the user's own configuration and ledger out of it."""
-        return {"DBUPKEEP_STATE": str(self.state), "DBUPKEEP_CONFIG": str(self.config), "NO_COLOR": "1"}
-
-    @property
-    def config(self) -> Path:
-        """An empty configuration."""
-        path = self.folder / "config.toml"
-        if not path.exists():
-            path.write_text("version = 1\n", encoding="utf-8")
-        return path
+        """Keeps the user's own ledger and configuration out of it: there is none of either."""
+        return {"DBUPKEEP_STATE": str(self.state), "XDG_CONFIG_HOME": str(self.folder), "NO_COLOR": "1"}
 
     def forget(self) -> None:
         """Begin with no ledger."""
