@@ -20,13 +20,15 @@ ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def test_a_pipe_gets_no_colour_unless_it_is_asked_for(cli: Cli, bloated: Path) -> None:
-    plain = cli("plan", "app.db")
-    assert "\x1b" not in plain.out + plain.err
-    assert "\x1b[" in cli("plan", "app.db", "--color", "always").out
-    assert "\x1b[" in cli("plan", "app.db", FORCE_COLOR="1").out
-    assert "\x1b" not in cli("plan", "app.db", FORCE_COLOR="1", NO_COLOR="1").out
-    assert "\x1b" not in cli("plan", "app.db", "--color", "never", FORCE_COLOR="1").out
-    assert ANSI.sub("", cli("plan", "app.db", FORCE_COLOR="1").out) == plain.out
+    run = cli("run", "app.db")
+    assert "\x1b" not in run.out + run.err
+    plain = cli("show")
+    assert "\x1b" not in plain.out
+    for coloured in (cli("show", "--color", "always"), cli("show", FORCE_COLOR="1")):
+        assert "\x1b[" in coloured.out
+        assert ANSI.sub("", coloured.out) == plain.out
+    assert "\x1b" not in cli("show", FORCE_COLOR="1", NO_COLOR="1").out
+    assert "\x1b" not in cli("show", "--color", "never", FORCE_COLOR="1").out
 
 
 def on_a_terminal(cli: Cli, *arguments: str, columns: int = 80, **environ: str) -> tuple[int, str]:
@@ -182,6 +184,13 @@ def test_help_names_every_command_and_each_has_its_own(cli: Cli) -> None:
             done = cli(name, "--help")
             assert done.code == 0
             assert "Usage: dbupkeep" in done.out
+
+
+def test_no_command_is_answered_with_the_help(cli: Cli) -> None:
+    done = cli()
+    assert done.code == 2
+    assert done.err.startswith("Usage: dbupkeep")
+    assert "error:" not in done.err
 
 
 def test_an_unknown_command_is_answered_with_the_near_one(cli: Cli) -> None:

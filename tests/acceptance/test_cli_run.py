@@ -207,7 +207,8 @@ def test_a_run_is_left_to_a_worker(cli: Cli, bloated: Path) -> None:
     submitted = cli("run", "app.db", "--detach")
     job_id = submitted.out.strip()
     assert cli("show", job_id, "--json").json["children"]["pending"] == 2
-    assert cli("worker", "--drain", "--lane", "elsewhere").code == 0
+    elsewhere = cli("worker", "--drain", "--lane", "elsewhere", "--json")
+    assert elsewhere.json["ended_by"] == "drain"
     assert cli("show", job_id, "--json").json["children"]["pending"] == 2
     assert cli("worker", "--drain").code == 0
     assert cli("show", job_id, "--json").json["outcome"] == "done"

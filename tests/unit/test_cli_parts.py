@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dbupkeep.errors import DefinitionError, Kind, Missing, UnknownName, UpkeepError
-from dbupkeep.jobs import Outcome
+from dbupkeep.jobs import Job, JobStatus, JobType, Outcome, Phase, count
 from dbupkeep.views import words
 from dbupkeep.views.cli.exits import Exit, of_error, of_kind, of_outcome
 from dbupkeep.views.cli.inquiring import file_system_of
+from dbupkeep.views.cli.job_text import report
 from dbupkeep.views.cli.requests import split_glob
+from dbupkeep.views.terminal import Terminal
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -116,3 +120,36 @@ def test_groups_of_the_help_name_a_command_once() -> None:
 
     names = [name for group in COMMANDS.values() for name in group]
     assert all(one != other for one, other in pairwise(sorted(names)))
+
+
+def job(place: int, status: JobStatus, **values: Any) -> Job:
+    return Job(
+        id=f"job-{place:04}", parent_id="root", correlation_id="root", type=JobType.DATABASE_MAINTENANCE_OPERATION,
+        phase=Phase.EXECUTION, name=f"reindex i{place}", created_at=NOW, status=status, place=place,
+        config={"operation": "reindex", "object": f"i{place}"}, **values,
+    )  # fmt: skip
+
+
+def test_of_many_operations_those_in_trouble_are_always_shown() -> None:
+    children = [job(place, JobStatus.SKIPPED, reason="not bloated") for place in range(300)]
+    children[250] = job(250, JobStatus.FAILED, error={"kind": "engine", "message": "no luck", "hint": "again"})
+    stats = count(children)
+    root = Job(
+        id="root", parent_id="root", correlation_id="root", type=JobType.DATABASE_MAINTENANCE_PARENT,
+        phase=Phase.ORCHESTRATION, name="big", created_at=NOW, status=JobStatus.FAILED, outcome="failed", stats=stats,
+    )  # fmt: skip
+    terminal = Terminal(io.StringIO(), environ={})
+    asked: list[str] = []
+
+    def children_of(parent_id: str) -> list[Job]:
+        asked.append(parent_id)
+        return children
+
+    lines = list(report(root, children_of, terminal))
+    assert any("reindex i250" in line for line in lines)
+    assert any("no luck" in line for line in lines)
+    assert any("hint: again" in line for line in lines)
+    assert any("259 more operations" in line for line in lines)
+    assert "299 skipped" in lines[-1]
+    assert asked == ["root"]
+    assert len([line for line in report(root, children_of, terminal, everything=True) if "reindex i" in line]) == 300

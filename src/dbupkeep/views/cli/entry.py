@@ -108,6 +108,9 @@ def run(arguments: Sequence[str]) -> int:
         return int(code or 0)
     except UpkeepError as error:
         return _end(error, of_error(error), as_json=as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        standard_error().line(error.format_message())
+        return Exit.USAGE
     except click.UsageError as error:
         return _usage(error, as_json=as_json)
     except (click.Abort, KeyboardInterrupt):

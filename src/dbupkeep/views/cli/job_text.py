@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from dbupkeep.jobs import Job, JobStatus, JobType, Outcome, Phase
 from dbupkeep.views import words
-from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, short, state, took
+from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, short, state, text_lines, took
 from dbupkeep.views.cli.run_text import databases_lines, databases_said
 from dbupkeep.views.terminal import Cell, Table, Terminal, wrap
 from dbupkeep.views.watching import gain_of
+
+MANY = 100
+"""Databases of a run up to which a list of runs looks at each of them."""
+
+SHOWN = 40
+"""Operations without trouble that are shown one by one."""
 
 
 def jobs_table(jobs: Sequence[Job], children_of: ChildrenOf, now: datetime) -> Table:
@@ -19,14 +26,15 @@ def jobs_table(jobs: Sequence[Job], children_of: ChildrenOf, now: datetime) -> T
     rows = []
     for job in jobs:
         mark, style = MARKS[job.status]
-        gain = _gain(job, children_of)
+        big = job.type == JobType.MAINTENANCE_RUN and job.stats.total > MANY
+        gain = 0 if big else _gain(job, children_of)
         rows.append(
             [
                 Cell(mark, style),
                 Cell(short(job), "dim"),
                 Cell(state(job), style),
                 Cell(words.name(job.name)),
-                Cell(counts(job, children_of), "dim"),
+                Cell(_counts(job) if big else counts(job, children_of), "dim"),
                 Cell(words.size(gain) if gain > 0 else ""),
                 Cell(took(job)),
                 Cell(words.ago(job.started_at or job.created_at, now), "dim"),
@@ -45,10 +53,11 @@ def report(
     if root.phase is Phase.EXECUTION:
         yield from _single(root, terminal)
         return
+    children_of = cache(children_of)
     if root.type == JobType.MAINTENANCE_RUN and not everything:
         body = list(databases_lines(children_of(root.id), children_of, terminal))
     else:
-        body = list(_below(root, children_of, terminal, ids=ids))
+        body = list(_below(root, children_of, terminal, ids=ids, everything=everything))
     yield from _head(root, terminal)
     yield from ("", *body, "") if body else ("",)
     yield from _verdict(root, children_of, terminal)
@@ -62,30 +71,29 @@ def _head(root: Job, terminal: Terminal) -> Iterator[str]:
         yield terminal.paint(line, "dim")
 
 
-def _below(parent: Job, children_of: ChildrenOf, terminal: Terminal, *, ids: bool, depth: int = 0) -> Iterator[str]:
-    children = list(children_of(parent.id))
-    found = [job for job in children if job.type == JobType.DATABASE_DISCOVERY and _quiet(job)]
-    rest = [job for job in children if job not in found]
-    operations = [job for job in rest if job.phase is Phase.EXECUTION]
+def _below(
+    parent: Job, children_of: ChildrenOf, terminal: Terminal, *, ids: bool, everything: bool, depth: int = 0
+) -> Iterator[str]:
+    children = children_of(parent.id)
+    found = [job for job in children if _is_quiet(job)]
+    operations = [job for job in children if job.phase is Phase.EXECUTION and not _is_quiet(job)]
     if operations:
-        yield from _operations(operations, terminal, ids=ids, depth=depth)
-    for job in rest:
+        yield from _operations(operations, terminal, ids=ids, everything=everything, depth=depth)
+    for job in children:
         if job.phase is Phase.ORCHESTRATION:
             yield from _parent_lines(job, children_of, terminal, depth=depth)
-            yield from _below(job, children_of, terminal, ids=ids, depth=depth + 1)
+            yield from _below(job, children_of, terminal, ids=ids, everything=everything, depth=depth + 1)
     for job in found:
-        reason = str((job.result or {}).get("reason", ""))
-        if int(((job.result or {}).get("values") or {}).get("found", 1)) > 1:
-            yield from (
-                terminal.paint(line, "dim")
-                for line in wrap(words.name(f"{job.name}: {reason}"), terminal.width, indent=2)
-            )
-        for problem in (job.result or {}).get("messages", []):
-            yield from wrap(f"{terminal.paint('✗', 'red')} {words.name(str(problem))}", terminal.width, indent=2)
+        result = job.result or {}
+        if int((result.get("values") or {}).get("found", 1)) > 1:
+            yield from text_lines(f"{job.name}: {result.get('reason', '')}", terminal, 2, "dim")
+        for problem in result.get("messages", []):
+            yield from text_lines(str(problem), terminal, 2, "dim", "– ")
 
 
-def _quiet(discovery: Job) -> bool:
-    return discovery.status is JobStatus.COMPLETED
+def _is_quiet(job: Job) -> bool:
+    """A discovery that went well is told by what it found."""
+    return job.type == JobType.DATABASE_DISCOVERY and job.status is JobStatus.COMPLETED
 
 
 def _parent_lines(job: Job, children_of: ChildrenOf, terminal: Terminal, *, depth: int) -> Iterator[str]:
@@ -97,15 +105,26 @@ def _parent_lines(job: Job, children_of: ChildrenOf, terminal: Terminal, *, dept
     yield from Table(rows=[row], flexible=(2, 1), indent=2 * (depth + 1)).lines(terminal)
 
 
-def _operations(jobs: Sequence[Job], terminal: Terminal, *, ids: bool, depth: int) -> Iterator[str]:
+def _operations(jobs: Sequence[Job], terminal: Terminal, *, ids: bool, everything: bool, depth: int) -> Iterator[str]:
     indent = 2 * (depth + 1)
-    rows = [_operation_row(job) for job in jobs]
+    shown = jobs if everything or len(jobs) <= SHOWN else _worth_showing(jobs)
+    rows = [_operation_row(job) for job in shown]
     if ids:
-        rows = [[*row, Cell(job.id, "dim")] for row, job in zip(rows, jobs, strict=True)]
+        rows = [[*row, Cell(job.id, "dim")] for row, job in zip(rows, shown, strict=True)]
     lines = Table(rows=rows, right=frozenset({3, 4}), flexible=(1,), indent=indent).lines(terminal)
-    for job, line in zip(jobs, lines, strict=True):
+    for job, line in zip(shown, lines, strict=True):
         yield line
         yield from aside(job, terminal, indent + 2)
+    if len(shown) < len(jobs):
+        hidden = words.counted(len(jobs) - len(shown), "more operation")
+        yield terminal.paint(f"{' ' * indent}… {hidden} (dbupkeep show --all lists them)", "dim")
+
+
+def _worth_showing(jobs: Sequence[Job]) -> Sequence[Job]:
+    """The first ones that went well, and all that did not or are at work, in their order."""
+    quiet = [job for job in jobs if job.status in (JobStatus.COMPLETED, JobStatus.SKIPPED, JobStatus.PENDING)]
+    hidden = {job.id for job in quiet[SHOWN:]}
+    return [job for job in jobs if job.id not in hidden]
 
 
 def _operation_row(job: Job) -> list[Cell]:

@@ -41,21 +41,22 @@ def aside(job: Job, terminal: Terminal, indent: int) -> Iterator[str]:
     """Why it ended so, and what to do about it."""
     error, result = job.error or {}, job.result or {}
     if error:
-        yield from _text(str(error.get("message", "")), terminal, indent, "red")
-        yield from _text(str(error.get("hint", "")), terminal, indent, "dim", "hint: ")
+        yield from text_lines(str(error.get("message", "")), terminal, indent, "red")
+        yield from text_lines(str(error.get("hint", "")), terminal, indent, "dim", "hint: ")
     elif job.reason:
-        yield from _text(job.reason, terminal, indent, "dim")
-        yield from _text(str(result.get("hint", "")), terminal, indent, "dim", "hint: ")
+        yield from text_lines(job.reason, terminal, indent, "dim")
+        yield from text_lines(str(result.get("hint", "")), terminal, indent, "dim", "hint: ")
     elif result.get("reason"):
-        yield from _text(str(result["reason"]), terminal, indent, "dim")
+        yield from text_lines(str(result["reason"]), terminal, indent, "dim")
     if job.attempt > 1:
-        yield from _text(f"attempt {job.attempt}", terminal, indent, "dim")
+        yield from text_lines(f"attempt {job.attempt}", terminal, indent, "dim")
     stall = result.get("stall_seconds")
     if stall and job.status is JobStatus.COMPLETED and job.config.get("operation") == "vacuum":
-        yield from _text(f"writers were kept out for {words.duration(stall)} at most", terminal, indent, "dim")
+        yield from text_lines(f"writers were kept out for {words.duration(stall)} at most", terminal, indent, "dim")
 
 
-def _text(text: str, terminal: Terminal, indent: int, style: str, before: str = "") -> Iterator[str]:
+def text_lines(text: str, terminal: Terminal, indent: int, style: str, before: str = "") -> Iterator[str]:
+    """A text behind blanks, as wide as the terminal; nothing where it is empty."""
     if text:
         for line in wrap(before + words.name(text), terminal.width, indent=indent):
             yield terminal.paint(line, style)

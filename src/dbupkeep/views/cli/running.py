@@ -60,7 +60,10 @@ NEWEST = "newest"
 @click.option("--detach", is_flag=True, help="Submit only; a worker does it.")
 @click.option("--lane", metavar="NAME", help="With --detach: which workers.")
 @click.option(
-    "--lease", type=float, metavar="SECONDS", help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]"
+    "--lease",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
 )
 @common
 def run(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from dbupkeep.errors import LedgerError
 from dbupkeep.jobs import Job
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.requests import user
@@ -126,7 +127,11 @@ def _until_ended(app: App, view: View, watch: Watch, asked: Asked, service: Serv
             service.stop.set()
         if not service.working:
             if not taken:
-                raise RuntimeError("the processor ended before its run did")
+                raise LedgerError(
+                    "the work ended before the run did",
+                    why="the ledger could not be used; the log above says why",
+                    hint=f"once it can, go on with `dbupkeep run --resume {look.root.id}`",
+                )
             return _stopped(app, watch, view, cancelled=taken > 1)
         if not taken:
             standstill.see(look)

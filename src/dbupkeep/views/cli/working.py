@@ -37,7 +37,10 @@ IDLE = 2
     "--lane", "lanes", multiple=True, metavar="NAME", help="Only work of this lane; repeatable. Default: all."
 )
 @click.option(
-    "--lease", type=float, metavar="SECONDS", help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]"
+    "--lease",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
 )
 @common
 def worker(console: Console, *, drain: bool, slots: int | None, lanes: tuple[str, ...], lease: float | None) -> int:
@@ -46,12 +49,14 @@ def worker(console: Console, *, drain: bool, slots: int | None, lanes: tuple[str
         count = slots or default_slots()
         served = f"lanes {', '.join(words.name(lane) for lane in lanes)}" if lanes else "all lanes"
         console.say(f"Working on {served}, {words.counted(count, 'operation')} at a time.", "dim")
-        serve(console, app, lanes, count, drain=drain)
+        signals = serve(console, app, lanes, count, drain=drain)
+    if console.as_json:
+        console.document({"lanes": list(lanes), "slots": count, "ended_by": signals[0] if signals else "drain"})
     return Exit.DONE
 
 
-def serve(console: Console, app: App, lanes: tuple[str, ...], slots: int, *, drain: bool) -> None:
-    """Serve until a signal, or with `drain` until nothing is left."""
+def serve(console: Console, app: App, lanes: tuple[str, ...], slots: int, *, drain: bool) -> list[str]:
+    """Serve until a signal, or with `drain` until nothing is left; returns the signals that came."""
     stop = threading.Event()
     serving = threading.Thread(
         target=app.processor.serve, kwargs={"lanes": lanes, "slots": slots, "stop": stop}, name="dbupkeep-serve"
@@ -70,6 +75,7 @@ def serve(console: Console, app: App, lanes: tuple[str, ...], slots: int, *, dra
             idle = idle + 1 if drain and not _left(app, lanes) else 0
             if drain and idle >= IDLE:
                 stop.set()
+        return asked.by
 
 
 def _left(app: App, lanes: tuple[str, ...]) -> bool:
