@@ -7,7 +7,7 @@ from typing import cast
 
 from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.engine import Candidate, Finding, Purpose, Scope, Session
-from dbupkeep.engines.postgresql import analyze, databases, vacuum
+from dbupkeep.engines.postgresql import analyze, databases, reindex, vacuum
 from dbupkeep.engines.postgresql import assess as _assess
 from dbupkeep.engines.postgresql import drift as _drift
 from dbupkeep.engines.postgresql import why as _why
@@ -22,7 +22,11 @@ from dbupkeep.plans import PlanItem, Proposal
 
 __all__ = ["assess", "connect", "defaults", "discover", "doctor", "drift", "operations", "survey", "target_of", "why"]
 
-operations: Mapping[Operation, str] = {Operation.VACUUM: vacuum.SUMMARY, Operation.ANALYZE: analyze.SUMMARY}
+operations: Mapping[Operation, str] = {
+    Operation.VACUUM: vacuum.SUMMARY,
+    Operation.ANALYZE: analyze.SUMMARY,
+    Operation.REINDEX: reindex.SUMMARY,
+}
 
 defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS
 

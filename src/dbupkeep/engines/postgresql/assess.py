@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import analyze, vacuum
+from dbupkeep.engines.postgresql import analyze, reindex, vacuum
 from dbupkeep.engines.postgresql.inquiry import Inquiry
 from dbupkeep.estimates import History
 from dbupkeep.facts import DatabaseFacts
@@ -16,6 +16,7 @@ from dbupkeep.plans import Proposal
 PROPOSE: Mapping[Operation, Callable[[Inquiry], Sequence[Proposal]]] = {
     Operation.VACUUM: vacuum.propose,
     Operation.ANALYZE: analyze.propose,
+    Operation.REINDEX: reindex.propose,
 }
 
 

@@ -99,7 +99,7 @@ class Handle:
         finally:
             self._stop.clear()
             self._late.clear()
-            self._unlock_all()
+            self.unlock_all()
 
     def check_stop(self) -> None:
         """Raise `Interrupted` when a stop was asked for."""
@@ -153,6 +153,12 @@ class Handle:
                 why="another session of dbupkeep holds its lock on the server",
                 hint="it comes back with the next run; `dbupkeep jobs` shows what runs",
             )
+
+    def unlock_all(self) -> None:
+        """Give our advisory locks back; safe to repeat."""
+        if not self.connection.closed:
+            with suppress(Exception):  # a broken connection has given its locks up already
+                self.connection.execute("SELECT pg_advisory_unlock_all()")
 
     @property
     def at_work(self) -> bool:
@@ -303,11 +309,6 @@ class Handle:
     def _note(self, diagnostic: Any) -> None:  # noqa: ANN401 - psycopg's Diagnostic
         if diagnostic.severity_nonlocalized == "WARNING":
             self._said.append(Said(code=diagnostic.sqlstate or "", text=diagnostic.message_primary or ""))
-
-    def _unlock_all(self) -> None:
-        if not self.connection.closed:
-            with suppress(Exception):  # a broken connection has given its locks up already
-                self.connection.execute("SELECT pg_advisory_unlock_all()")
 
     def _place(self) -> str:
         given = self._parameters

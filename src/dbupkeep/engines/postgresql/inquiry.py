@@ -29,13 +29,23 @@ DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
         **_GROUPS,
     },
     Operation.ANALYZE: {"threshold_share": 0.5, **_STATEMENT, **_GROUPS},
+    Operation.REINDEX: {
+        "gain_share": 0.3,
+        "min_bytes": 64 * 1024 * 1024,
+        "blocker_age": 60.0,
+        "max_wait": 600.0,
+        "cleanup_wait": 10.0,
+        "deadline": 0.0,
+        "lock_wait": 0.5,
+        "lock_tries": 10,
+    },
 }
 """Shares are parts of autovacuum's own thresholds; sizes in bytes, waits and deadlines in seconds (0: none).
 
 From `group_from` tables below `group_bytes` on, small tables share statements.
 """
 
-RATES: Mapping[Operation, float] = {Operation.VACUUM: 150e6, Operation.ANALYZE: 200e6}
+RATES: Mapping[Operation, float] = {Operation.VACUUM: 150e6, Operation.ANALYZE: 200e6, Operation.REINDEX: 100e6}
 """Bytes a second to expect before there is any history."""
 
 BUCKETS = 4

@@ -1,27 +1,121 @@
-"""What a cut-off operation leaves behind. VACUUM and ANALYZE leave nothing in the catalogue."""
+"""What cut-off operations leave behind, and what is done before an attempt after a lost one."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbupkeep.engine import Evidence, Leftover
-from dbupkeep.errors import Refused
+from dbupkeep.engines.postgresql import maintain, needs, rebuild, remains
+from dbupkeep.engines.postgresql.names import told
+from dbupkeep.errors import Busy, Refused
+from dbupkeep.jobs import Effective
+from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
 
 if TYPE_CHECKING:
     from dbupkeep.engines.postgresql.handle import Handle
 
+_BY_ITSELF = 2.5
+"""Seconds in which a session whose client is dead ends by itself, where the server looks for that."""
+
+_CANCEL = 2.0
+"""Seconds that a cancelled orphan gets before its session is ended."""
+
+_PAUSE = 0.1
+_WAIT = 10.0
+
 
 def find(handle: Handle) -> list[Leftover]:
-    """Everything that lies about. Changes nothing."""
-    return []
+    """Everything that lies about, ours and others'. Changes nothing."""
+    return [
+        Leftover(
+            name=told(row["schema"], row["name"]),
+            bytes=row["bytes"],
+            ours=remains.is_marked(row),
+            explanation=_explanation(row["name"], ready=row["ready"]),
+        )
+        for row in remains.invalid(handle)
+        if row["builder"] is None and (remains.is_marked(row) or remains.label_of(row["name"]))
+    ]
 
 
 def clean(handle: Handle, leftover: Leftover) -> None:
-    """Remove one. Raises `Refused` for what is not proved ours."""
-    raise Refused(f"{leftover.name} is not removed", why="it is not known to be ours", hint="remove it by hand")
+    """Remove one. Raises `Refused` for what is not proved ours, and `Busy` where its table is in use."""
+    found = [row for row in remains.invalid(handle) if told(row["schema"], row["name"]) == leftover.name]
+    if not found or not remains.is_marked(found[0]):
+        raise Refused(f"{leftover.name} is not removed", why="it is not known to be ours", hint="remove it by hand")
+    if not remains.drop(handle, found[0], lock_wait=_WAIT):
+        raise Busy(f"{leftover.name} could not be dropped", why="its table is in use", hint="try again later")
 
 
-def recover(handle: Handle, item: PlanItem, tag: str) -> Evidence | None:
-    """Before an attempt after a lost one."""
+def recover(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
+    """Before an attempt after a lost one: end its session, drop what it left, and look whether it was done after all."""
+    maintain.fit_to_work(handle, item)
+    end_orphans(handle, tag)
+    if item.operation is Operation.REINDEX:
+        return _recover_rebuild(handle, item, notes)
     return None
+
+
+def end_orphans(handle: Handle, tag: str) -> None:
+    """Have the sessions of a lost attempt end: by themselves, cancelled, or ended. Raises `Busy` when one stays.
+
+    Only sessions with exactly its mark and of this role are touched: they are ours, and nobody waits for them.
+    """
+    pause, waited = threading.Event(), 0.0
+    cancelled: set[int] = set()
+    while orphans := handle.rows("orphans", {"tag": tag}):
+        for row in orphans:
+            if waited >= _BY_ITSELF + _CANCEL:
+                handle.rows("SELECT pg_terminate_backend(%(pid)s)", {"pid": row["pid"]})
+            elif waited >= _BY_ITSELF and row["pid"] not in cancelled:
+                cancelled.add(row["pid"])
+                handle.rows("SELECT pg_cancel_backend(%(pid)s)", {"pid": row["pid"]})
+        if waited >= _BY_ITSELF + _CANCEL + _WAIT:
+            raise Busy(
+                "a session of the attempt before is still at work",
+                why=f"pid {orphans[0]['pid']} ({tag}) does not end",
+                hint="it comes back with the next run",
+            )
+        pause.wait(_PAUSE)
+        waited += _PAUSE
+
+
+def _recover_rebuild(handle: Handle, item: PlanItem, notes: Sequence[str]) -> Evidence | None:
+    found = remains.intents(notes, item.object)
+    if not found or item.method == rebuild.DROP:
+        return None
+    handle.lock(int(needs.number(item.evidence, "table_oid")), item.object)
+    try:
+        done = [rebuild.settle(handle, intent, seen=0, lock_wait=_option_wait(item))[0] for intent in found]
+        if not any(done):
+            return None
+        return _evidence(handle, item, found[-1])
+    finally:
+        handle.unlock_all()
+
+
+def _evidence(handle: Handle, item: PlanItem, intent: remains.Intent) -> Evidence:
+    work = rebuild.as_noted(item, intent)
+    evidence = rebuild.verify(handle, item, work)
+    return Evidence(
+        effective=Effective.YES if evidence.after.get("valid") else Effective.NO,
+        reason=f"the attempt before had done it: {evidence.reason}",
+        before=evidence.before,
+        after=evidence.after,
+        values=evidence.values,
+        work_bytes=evidence.work_bytes,
+    )
+
+
+def _option_wait(item: PlanItem) -> float:
+    return needs.number(item.options, "cleanup_wait") or _WAIT
+
+
+def _explanation(name: str, *, ready: bool) -> str:
+    cost = "; every write pays for it" if ready else ""
+    if remains.label_of(name) == "ccold":
+        return f"the old index after a REINDEX CONCURRENTLY that succeeded{cost}: it is only to be dropped"
+    return f"an unfinished copy that a REINDEX CONCURRENTLY left{cost}: it is to be dropped"

@@ -272,7 +272,8 @@ SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, x.re
        i.indisvalid AS valid, i.indisready AS ready, i.indisunique AS is_unique, i.indisexclusion AS exclusion,
        i.indpred IS NOT NULL AS partial, x.reloptions AS options,
        (SELECT min(c) FROM unnest(i.indcollation) AS c WHERE c = ANY (%(collations)s::oid[]))::bigint AS collation,
-       CASE WHEN NOT i.indisvalid THEN obj_description(i.indexrelid, 'pg_class') END AS comment
+       CASE WHEN NOT i.indisvalid THEN obj_description(i.indexrelid, 'pg_class') END AS comment,
+       pg_has_role(x.relowner, 'USAGE') AS owned
   FROM pg_index i
   JOIN pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i' AND x.relpersistence <> 't'
   JOIN pg_namespace n ON n.oid = x.relnamespace

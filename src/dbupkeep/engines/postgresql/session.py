@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Work
-from dbupkeep.engines.postgresql import analyze, leftovers, survey, vacuum
+from dbupkeep.engines.postgresql import analyze, leftovers, reindex, survey, vacuum
 from dbupkeep.engines.postgresql.handle import Handle
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
@@ -27,7 +27,11 @@ class Performer(Protocol):
         ...
 
 
-_MODULES: Mapping[Operation, ModuleType] = {Operation.VACUUM: vacuum, Operation.ANALYZE: analyze}
+_MODULES: Mapping[Operation, ModuleType] = {
+    Operation.VACUUM: vacuum,
+    Operation.ANALYZE: analyze,
+    Operation.REINDEX: reindex,
+}
 PERFORMERS = cast("Mapping[Operation, Performer]", _MODULES)
 
 
@@ -60,7 +64,7 @@ class PostgresqlSession:
 
     def recover(self, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
         """Find what a lost attempt left running or behind."""
-        return leftovers.recover(self.handle, item, tag)
+        return leftovers.recover(self.handle, item, tag, notes)
 
     def leftovers(self) -> Sequence[Leftover]:
         """What cut-off operations left."""

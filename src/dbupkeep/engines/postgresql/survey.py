@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import needs, surroundings
+from dbupkeep.engines.postgresql import blockers, indexes, needs, surroundings
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.selection import Selection, selection
 from dbupkeep.errors import Missing
@@ -42,6 +42,9 @@ _COUNTED = (
 )  # fmt: skip
 """Columns that become values as they are; of the second, what is zero is left out."""
 
+_OPEN = 1.0
+"""Seconds from which on an open transaction is told of; from when on it matters is a setting."""
+
 _SAME_ANALYZE = timedelta(minutes=10)
 
 
@@ -65,6 +68,7 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
             hint="names are schema.name, with * and ?; capitals and strange characters in double quotes",
         )
     around = surroundings.look(handle, scope.now)
+    tables = _with_sizes(handle, objects, server)
     return DatabaseFacts(
         target=handle.identity.key,
         engine=ENGINE,
@@ -77,10 +81,22 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
             "database_oid": handle.identity.database_oid,
         },
         values={**server, **around.values, "standby": handle.identity.standby, "role": handle.identity.role,
-                "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work)},
-        objects=_with_sizes(handle, objects, server),
+                "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work), **_waited_for(handle, scope)},
+        objects=(*tables, *_indexes(handle, scope, tables)),
         notices=around.notices,
     )  # fmt: skip
+
+
+def _indexes(handle: Handle, scope: Scope, tables: Sequence[ObjectFacts]) -> Sequence[ObjectFacts]:
+    """Where somebody asks for them."""
+    return indexes.look(handle, tables) if Operation.REINDEX in scope.operations else ()
+
+
+def _waited_for(handle: Handle, scope: Scope) -> dict[str, Value]:
+    """Who would make CONCURRENTLY wait."""
+    if Operation.REINDEX not in scope.operations:
+        return {}
+    return {"long_transactions": blockers.kept(blockers.long_transactions(handle, _OPEN))}
 
 
 def _missing_statistics(handle: Handle, scope: Scope, server: Mapping[str, Any]) -> dict[int, int]:

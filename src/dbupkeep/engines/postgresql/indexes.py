@@ -1,0 +1,184 @@
+"""What a survey says of indexes: which are invalid or outdated, how big they are, and what a rebuild would make of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dbupkeep.engines.postgresql import bloat, needs
+from dbupkeep.engines.postgresql.names import told
+from dbupkeep.errors import UpkeepError
+from dbupkeep.facts import ObjectFacts, Value
+
+if TYPE_CHECKING:
+    from psycopg import sql
+
+    from dbupkeep.engines.postgresql.handle import Handle
+
+KIND = "index"
+
+_CATALOGUE_COLUMNS = ("oid", "toast", "method", "valid", "ready", "is_unique", "exclusion", "partial", "owned")
+
+_LOOKED_AT = 1024 * 1024
+"""Bytes from which on an index is looked at closely, however low a threshold is set."""
+
+_READ_AT_MOST = 1 << 30
+"""Bytes of index pages that one survey reads, the most promising first."""
+
+_WORTH_READING = 0.15
+"""The share of bloat, by statistics, from which on an index is read."""
+
+_STALE = 0.2
+"""The share of rows that may have changed since the last ANALYZE."""
+
+_FILL = 0.9
+_KEPT_ONCE_OFF = ("deduplicate_items=off", "deduplicate_items=false", "deduplicate_items=0", "deduplicate_items=no")
+
+
+def look(handle: Handle, tables: Sequence[ObjectFacts]) -> list[ObjectFacts]:
+    """The indexes of some tables, as facts; a few queries for all of them."""
+    changed = {row["oid"]: row for row in handle.rows("changed_collations")}
+    by_oid = {int(needs.number(table.values, "oid")): table for table in tables}
+    rows = [row for row in handle.rows("indexes", {"collations": list(changed)}) if row["table_oid"] in by_oid]
+    sizes = _sizes(handle, rows)
+    close = [row for row in rows if row["valid"] and sizes.get(row["oid"], 0) >= _LOOKED_AT]
+    trees = _trees(handle, close, sizes, by_oid)
+    return [_facts(row, by_oid[row["table_oid"]], sizes, trees, changed, handle.identity.block_size) for row in rows]
+
+
+def tree_of(row: Mapping[str, Any], table: ObjectFacts, size: int, columns: Sequence[dict[str, object]]) -> bloat.Index:
+    """What is known of one B-tree."""
+    rows, dead = _rows_of(row, table)
+    options = [str(option).lower() for option in row["options"] or ()]
+    fill = next(
+        (float(option.partition("=")[2]) / 100 for option in options if option.startswith("fillfactor=")), _FILL
+    )
+    return bloat.Index(
+        bytes=size,
+        rows=rows,
+        dead=dead,
+        fill=fill,
+        unique=bool(row["is_unique"]),
+        deduplicates=not any(option in _KEPT_ONCE_OFF for option in options),
+        stale=_changed(row, table) > _STALE * max(rows, 1.0),
+        columns=bloat.columns_of(columns),
+    )
+
+
+def function_of(handle: Handle, extension: str, function: str) -> sql.Identifier | None:
+    """A function of an extension, for a statement; None where it is not installed, or this role may not call it."""
+    from psycopg import sql
+
+    found = handle.rows("extension", {"name": extension, "function": function})
+    return sql.Identifier(found[0]["schema"], function) if found and found[0]["callable"] else None
+
+
+def pages_of(handle: Handle, function: sql.Identifier, oid: int) -> bloat.Pages | None:
+    """Read all pages of a B-tree; None when it cannot be read now."""
+    from psycopg import sql
+
+    text = sql.SQL("SELECT * FROM {}(%(oid)s::oid::regclass)").format(function).as_string(handle.connection)
+    try:
+        row = handle.row(text, {"oid": oid})
+    except UpkeepError:
+        return None
+    density = float(row["avg_leaf_density"])
+    return bloat.Pages(
+        bytes=row["index_size"],
+        leaves=row["leaf_pages"],
+        empty=row["empty_pages"],
+        deleted=row["deleted_pages"],
+        density=0.0 if density != density else density / 100,  # noqa: PLR0124 - NaN, of an index without leaves
+    )
+
+
+def _sizes(handle: Handle, rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Real sizes of what may be big, and of all that is invalid; what was never counted may be big too."""
+    least = _LOOKED_AT / handle.identity.block_size / 2
+    asked = [row["oid"] for row in rows if not row["valid"] or row["pages"] >= least or row["entries"] <= 0]
+    return {row["oid"]: row["bytes"] for row in handle.rows("index_sizes", {"oids": asked})} if asked else {}
+
+
+def _trees(
+    handle: Handle, rows: Sequence[Mapping[str, Any]], sizes: Mapping[int, int], tables: Mapping[int, ObjectFacts]
+) -> dict[int, tuple[bloat.Index, bloat.Predicted]]:
+    """What a rebuild would make of the B-trees among some indexes: by statistics, and where that is worth it by reading."""
+    trees = [row for row in rows if row["method"] == "btree"]
+    if not trees:
+        return {}
+    columns: dict[int, list[dict[str, object]]] = defaultdict(list)
+    for column in handle.rows("index_columns", {"oids": [row["oid"] for row in trees]}):
+        columns[column["oid"]].append(column)
+    found = {}
+    for row in trees:
+        tree = tree_of(row, tables[row["table_oid"]], sizes[row["oid"]], columns[row["oid"]])
+        found[row["oid"]] = (tree, bloat.by_statistics(tree))
+    return {**found, **_read(handle, found)}
+
+
+def _read(
+    handle: Handle, trees: Mapping[int, tuple[bloat.Index, bloat.Predicted]]
+) -> dict[int, tuple[bloat.Index, bloat.Predicted]]:
+    function = function_of(handle, "pgstattuple", "pgstatindex")
+    if function is None:
+        return {}
+    left, found = _READ_AT_MOST, {}
+    for oid, (tree, guess) in sorted(trees.items(), key=lambda entry: -entry[1][0].bytes):
+        gain = guess.gain(tree.bytes)
+        if tree.bytes > left or (gain is not None and gain < _WORTH_READING):
+            continue
+        pages = pages_of(handle, function, oid)
+        if pages is not None:
+            left -= tree.bytes
+            found[oid] = (tree, bloat.by_pages(tree, pages))
+    return found
+
+
+def _changed(row: Mapping[str, Any], table: ObjectFacts) -> float:
+    """Rows changed since the last ANALYZE; statistics of a TOAST table do not matter: its index has fixed widths."""
+    return 0.0 if row["toast"] else needs.number(table.values, "modified")
+
+
+def _rows_of(row: Mapping[str, Any], table: ObjectFacts) -> tuple[float, float]:
+    """Live rows that an index holds, and dead ones; below zero: not known."""
+    prefix = "toast_" if row["toast"] else ""
+    values = table.values
+    counted, dead = needs.number(values, f"{prefix}rows"), needs.number(values, f"{prefix}dead")
+    live = needs.number(values, f"{prefix}live")
+    changed = needs.number(values, f"{prefix}modified") + needs.number(values, f"{prefix}inserted") + dead
+    rows = live if changed and live else counted
+    if row["partial"]:
+        share = 1.0 if counted <= 0 or row["entries"] < 0 else min(1.0, row["entries"] / counted)
+        return (rows * share if rows >= 0 else rows), dead * share
+    return rows, dead
+
+
+def _facts(
+    row: Mapping[str, Any],
+    table: ObjectFacts,
+    sizes: Mapping[int, int],
+    trees: Mapping[int, tuple[bloat.Index, bloat.Predicted]],
+    changed: Mapping[int, Mapping[str, Any]],
+    block: int,
+) -> ObjectFacts:
+    values: dict[str, Value] = {name: row[name] for name in _CATALOGUE_COLUMNS}
+    values["permitted"] = table.values.get("permitted")
+    size = sizes.get(row["oid"])
+    if row["comment"]:
+        values["comment"] = row["comment"]
+    if row["collation"] is not None:
+        collation = changed[row["collation"]]
+        values |= {name: collation[name] for name in ("name", "recorded", "actual")}
+        values["collation"] = values.pop("name")
+    values["rows"], _ = _rows_of(row, table)
+    if row["oid"] in trees:
+        guess = trees[row["oid"]][1]
+        values |= {"least": guess.least, "most": guess.most, "how": guess.how, "source": guess.source.value}
+    return ObjectFacts(
+        name=told(row["schema"], row["name"]),
+        kind=KIND,
+        table=table.name,
+        bytes=size if size is not None else int(row["pages"] * block),
+        values=values,
+    )

@@ -1,0 +1,319 @@
+"""Rebuilds one index, watches it, and clears up whatever happens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dbupkeep.engine import Evidence, Report, Work
+from dbupkeep.engines.postgresql import blockers, maintain, needs, remains, words
+from dbupkeep.engines.postgresql.indexes import function_of, pages_of
+from dbupkeep.engines.postgresql.names import identifier, split
+from dbupkeep.engines.postgresql.progress import of_reindex
+from dbupkeep.engines.postgresql.remains import Intent
+from dbupkeep.engines.postgresql.versions import Version
+from dbupkeep.engines.postgresql.watch import watched
+from dbupkeep.errors import Busy, Gone, Kind, Lost, Refused, UpkeepError
+from dbupkeep.facts import Value
+from dbupkeep.jobs import Effective
+from dbupkeep.plans import PlanItem
+from dbupkeep.progress import Progress
+
+if TYPE_CHECKING:
+    from dbupkeep.engines.postgresql.handle import Handle, Said
+
+CONCURRENTLY = "concurrently"
+BLOCKING = "blocking"
+DROP = "drop what was left"
+
+Row = Mapping[str, Any]
+
+_READ_FOR_EVIDENCE = 1 << 30
+"""Bytes up to which an index is read for its density, before and after."""
+
+_PAUSE = 1.0
+"""Seconds between tries for an exclusive lock."""
+
+_HALF = 0.5
+
+
+@dataclass(slots=True, kw_only=True)
+class Tracker:
+    """Reads the progress of a rebuild, and keeps which index it makes."""
+
+    intent: Intent
+    seen: int = 0
+    phases: list[str] = field(default_factory=list)
+
+    def read(self, row: Row) -> Progress:
+        """One look; called from the watching thread."""
+        made = int(row["index_oid"] or 0)
+        if int(row["relid"]) == self.intent.relation and made and made != self.intent.index:
+            self.seen = made
+        if row["phase"] not in self.phases:
+            self.phases.append(str(row["phase"]))
+        return of_reindex(row)
+
+
+def run(handle: Handle, item: PlanItem, report: Report) -> Work:
+    """Do it. Raises `Busy` with who is in the way, `Gone`, `Refused`, `NotPermitted`, `Interrupted`, ..."""
+    maintain.fit_to_work(handle, item)
+    state = resolved(handle, item)
+    handle.lock(state["table_oid"], item.object)
+    before = _before(handle, item, state)
+    started_wal = handle.row("wal")["bytes"]
+    started = perf_counter()
+    values = _drop(handle, item, state, report) if item.method == DROP else _rebuild(handle, item, state, report)
+    return Work(
+        seconds=perf_counter() - started,
+        before={"bytes": before["bytes"], "valid": state["valid"]},
+        values={
+            "wal_bytes": handle.row("wal")["bytes"] - started_wal,
+            **({"density_before": before["density"]} if before["density"] is not None else {}),
+            **values,
+        },
+    )
+
+
+def resolved(handle: Handle, item: PlanItem) -> dict[str, Any]:
+    """The index of an item, as it is now. Raises `Gone` where it is another one, or none."""
+    schema, name = split(item.object)
+    found = handle.rows("index_state", {"schema": schema, "name": name})
+    if not found or found[0]["oid"] not in maintain.oids_of(item):
+        raise Gone(
+            f"{item.object} is gone",
+            why="it was dropped, renamed or rebuilt by others since the plan",
+            hint="plan again",
+        )
+    return found[0]
+
+
+def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
+    """Look whether a valid new index is there, and what it gave back."""
+    schema, name = split(item.object)
+    found = handle.rows("index_state", {"schema": schema, "name": name})
+    if item.method == DROP:
+        return _verified_drop(work, gone=not found)
+    if not found:
+        raise Gone(f"{item.object} is gone", why="it was dropped by somebody else meanwhile", hint="plan again")
+    now = found[0]
+    after: dict[str, Value] = {"bytes": now["bytes"], "valid": now["valid"]}
+    density = _density(handle, now)
+    effective, reason = _judge(item, work.before, after)
+    return Evidence(
+        effective=effective,
+        reason=reason,
+        before=work.before,
+        after=after,
+        values={
+            "entries": now["entries"],
+            **({"density_after": density} if density is not None else {}),
+            **({"collation": item.evidence["collation"]} if item.evidence.get("collation") else {}),
+        },
+        work_bytes=max(now["bytes"], int(needs.number(work.before, "bytes"))),
+    )
+
+
+def settle(handle: Handle, intent: Intent, *, seen: int, lock_wait: float) -> tuple[bool, list[Row]]:
+    """After a rebuild that did not end well: drop what it left.
+
+    Returns whether the new index is in place all the same, and what could not be dropped.
+    """
+    left = remains.clear(
+        handle, remains.ours(remains.invalid(handle, [intent.relation]), intent, seen), lock_wait=lock_wait
+    )
+    schema, name = split(intent.name)
+    now = handle.rows("index_state", {"schema": schema, "name": name})
+    return bool(now and now[0]["oid"] != intent.index and now[0]["valid"]), left
+
+
+def as_noted(item: PlanItem, intent: Intent) -> Work:
+    """What a lost attempt would have said of its work, as far as it is known."""
+    valid = bool(item.evidence.get("valid", True))
+    return Work(seconds=0.0, before={"bytes": intent.bytes, "valid": valid})
+
+
+def _rebuild(handle: Handle, item: PlanItem, state: Row, report: Report) -> dict[str, Value]:
+    if item.method == BLOCKING:
+        return _blocking(handle, item, report)
+    _refuse_broken(handle.identity.version)
+    _yield_to_autovacuum(handle, state, item)
+    blockers.preflight(
+        handle, [state["relation"], state["table_oid"]], _option(item, "blocker_age"), f"the rebuild of {item.object}"
+    )
+    there = remains.invalid(handle, [state["relation"]])
+    remains.clear(handle, [row for row in there if remains.is_marked(row)], lock_wait=_option(item, "cleanup_wait"))
+    intent = Intent(
+        index=state["oid"], relation=state["relation"], name=item.object, invalid=tuple(row["oid"] for row in there),
+        bytes=state["bytes"],
+    )  # fmt: skip
+    report.note(intent.text())
+    report.stage("rebuilding", item.object)
+    return _concurrently(handle, item, report, intent)
+
+
+def _concurrently(handle: Handle, item: PlanItem, report: Report, intent: Intent) -> dict[str, Value]:
+    tracker = Tracker(intent=intent)
+    fault: UpkeepError | None = None
+    limits = {"deadline": _option(item, "deadline"), "patience": _option(item, "max_wait")}
+    with watched(handle, report, "progress_reindex", tracker.read, **limits) as watch:
+        try:
+            handle.perform(_statement(item, concurrently=True), lock_wait=0)
+        except UpkeepError as error:
+            fault = error
+    values: dict[str, Value] = {"lock_wait_seconds": round(watch.seen.lock_wait, 3)}
+    if watch.seen.blocker:
+        values["blocked"] = watch.seen.blocker
+    if fault is None:
+        return values
+    if isinstance(fault, Lost):
+        _come_back(handle, item, fault, lost_answer=watch.seen.lost_answer)
+    report.stage("clearing up", item.object)
+    done, left = settle(handle, intent, seen=tracker.seen, lock_wait=_option(item, "cleanup_wait"))
+    if done:
+        return {**values, "copies_left": len(left)}
+    raise _explained(fault, item, watch.seen.blocker if watch.seen.gave_up else "", left) from fault.__cause__
+
+
+def _come_back(handle: Handle, item: PlanItem, fault: Lost, *, lost_answer: bool) -> None:
+    """Where the answer alone was lost, look from a new session; else the next attempt does. Raises `Lost`."""
+    if not lost_answer:
+        raise fault
+    old = handle.identity.pid
+    handle.reconnect()
+    if not end_session(handle, old, handle.tag):
+        raise fault
+    handle.lock(int(str(item.evidence["table_oid"])), item.object)
+
+
+def end_session(handle: Handle, pid: int, tag: str, *, patience: float = 10.0) -> bool:
+    """End a session of ours that nobody listens to any more, and wait until it is gone; whether it is."""
+    pause, waited = threading.Event(), 0.0
+    while [row for row in handle.rows("orphans", {"tag": tag}) if row["pid"] == pid]:
+        if waited >= patience:
+            return False
+        handle.rows("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
+        pause.wait(0.1)
+        waited += 0.1
+    return True
+
+
+def _explained(fault: UpkeepError, item: PlanItem, blocker: str, left: list[Row]) -> UpkeepError:
+    """The error with what it means here; what could not be cleared up is said."""
+    if blocker or fault.kind is Kind.BUSY:
+        fault = Busy(
+            f"the rebuild of {item.object} was stopped: it waited too long",
+            why=blocker or fault.why,
+            hint="nothing is changed, and it comes back with the next run; `max_wait` says how long it may wait",
+        )
+    if left:
+        names = words.listed([f"{row['schema']}.{row['name']}" for row in left])
+        fault.hint = f"{names} could not be dropped yet, is marked as ours, and goes with the next run; {fault.hint}"
+    return fault
+
+
+def _blocking(handle: Handle, item: PlanItem, report: Report) -> dict[str, Value]:
+    report.stage("rebuilding while writers wait", item.object)
+    with watched(handle, report, "progress_reindex", of_reindex, deadline=_option(item, "deadline")) as watch:
+        with_tries(handle, item, _statement(item, concurrently=False))
+    return {"lock_wait_seconds": round(watch.seen.lock_wait, 3)}
+
+
+def with_tries(handle: Handle, item: PlanItem, statement: Any) -> list[Said]:  # noqa: ANN401 - psycopg's Composable
+    """Execute what needs an exclusive lock: each try waits for it shortly, because others queue up behind it."""
+    tries, pause = max(1, int(_option(item, "lock_tries"))), threading.Event()
+    for number in range(1, tries + 1):
+        try:
+            return handle.perform(statement, lock_wait=_option(item, "lock_wait"))
+        except Busy as error:
+            if number == tries:
+                raise Busy(
+                    f"the lock on {item.object} could not be had", why=f"{tries} tries of {_option(item, 'lock_wait')} s"
+                    " each; longer ones would hold up everybody else", hint=error.hint,
+                ) from error.__cause__  # fmt: skip
+            pause.wait(_PAUSE)
+    raise AssertionError
+
+
+def _drop(handle: Handle, item: PlanItem, state: Row, report: Report) -> dict[str, Value]:
+    if state["valid"]:
+        raise Refused(f"{item.object} is not dropped", why="it is valid now", hint="plan again", kind=Kind.DRIFT)
+    row = next(row for row in remains.invalid(handle, [state["relation"]]) if row["oid"] == state["oid"])
+    if row["builder"]:
+        raise Busy(f"{item.object} is being built", why=f"pid {row['builder']} is at it", hint="it comes back")
+    report.stage("dropping", item.object)
+    if not remains.drop(handle, row, lock_wait=_option(item, "max_wait")):
+        raise Busy(f"{item.object} could not be dropped", why="the table is in use", hint="it comes back")
+    return {}
+
+
+def _verified_drop(work: Work, *, gone: bool) -> Evidence:
+    bytes_before = int(needs.number(work.before, "bytes"))
+    return Evidence(
+        effective=Effective.YES if gone else Effective.NO,
+        reason=f"the unfinished copy of {words.size(bytes_before)} is gone" if gone else "it is still there",
+        before=work.before,
+        after={"bytes": 0 if gone else bytes_before, "valid": False},
+        work_bytes=0,
+    )
+
+
+def _judge(item: PlanItem, before: Mapping[str, Value], after: Mapping[str, Value]) -> tuple[Effective, str]:
+    was, now = needs.number(before, "bytes"), needs.number(after, "bytes")
+    share = 1 - now / was if was else 0.0
+    text = f"{words.size(was)} became {words.size(now)} ({words.share(share)} less)"
+    if not after["valid"]:
+        return Effective.NO, f"{text}, and it is invalid"
+    if not before["valid"]:
+        return Effective.YES, f"it is valid now; {text}"
+    planned = needs.number(item.evidence, "share")
+    if planned and share < _HALF * planned:
+        return Effective.NO, f"{text}, where {words.share(planned)} were expected"
+    return Effective.YES, text
+
+
+def _refuse_broken(version: Version) -> None:
+    if version.broken_concurrently:
+        raise Refused(
+            f"PostgreSQL {version} does not build indexes CONCURRENTLY safely",
+            why="until 14.4 it can miss rows that change meanwhile",
+            hint="upgrade to 14.4 or later",
+            kind=Kind.CAPABILITY,
+        )
+
+
+def _yield_to_autovacuum(handle: Handle, state: Row, item: PlanItem) -> None:
+    for row in handle.rows("at_work"):
+        if row["oid"] in (state["table_oid"], state["relation"]) and row["wraparound"]:
+            raise Busy(
+                f"the rebuild of {item.object} is not begun",
+                why=f"autovacuum prevents wraparound there (pid {row['pid']}), and must not be disturbed",
+                hint="it comes back with the next run",
+            )
+
+
+def _statement(item: PlanItem, *, concurrently: bool) -> Any:  # noqa: ANN401 - psycopg's Composable
+    from psycopg import sql
+
+    kind = sql.SQL("CONCURRENTLY ") if concurrently else sql.SQL("")
+    return sql.SQL("REINDEX INDEX {}{}").format(kind, identifier(item.object))
+
+
+def _before(handle: Handle, item: PlanItem, state: Row) -> dict[str, Any]:
+    return {"bytes": state["bytes"], "density": None if item.method == DROP else _density(handle, state)}
+
+
+def _density(handle: Handle, state: Row) -> float | None:
+    """How full the leaves of a B-tree are, where that can be read in reasonable time."""
+    if state["method"] != "btree" or not state["valid"] or state["bytes"] > _READ_FOR_EVIDENCE:
+        return None
+    function = function_of(handle, "pgstattuple", "pgstatindex")
+    pages = pages_of(handle, function, state["oid"]) if function else None
+    return round(pages.density, 3) if pages else None
+
+
+def _option(item: PlanItem, name: str) -> float:
+    return needs.number(item.options, name)
