@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from statistics import median
 
 from dbupkeep.facts import Value
 from dbupkeep.operations import Operation
@@ -71,6 +70,12 @@ class History:
         if last is None or now - last.at >= period or last.predicted_gain is None:
             return None
         return last if last.gain < last.predicted_gain / 2 else None
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle of some values, at least one; the one of `statistics` takes longer to import than a survey takes."""
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _rate(measurements: Iterable[Measurement]) -> float | None:

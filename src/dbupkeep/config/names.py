@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -39,6 +38,8 @@ def overrides(environ: Mapping[str, str]) -> list[str]:
 def near_miss(word: str, names: Collection[str]) -> str:
     """`(did you mean "vacuum"?)`, or the names there are when they are few, or nothing."""
     if len(word) <= LONGEST_NAME and len(names) <= _COMPARED:
+        import difflib  # only who mistypes waits for it
+
         by_case = {name.lower(): name for name in names}
         found = difflib.get_close_matches(word.lower(), list(by_case), n=1)
         if found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -358,6 +357,8 @@ def _check_version(version: int, path: Path) -> None:
 
 def _create(path: Path) -> None:
     """Make a whole ledger beside the place and put it there at once: nobody ever sees half of one."""
+    import tempfile  # once in a ledger's life
+
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
     os.close(descriptor)
     try:

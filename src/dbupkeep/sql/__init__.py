@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
+
+HERE = Path(__file__).parent
 
 
 class SqlTx(Protocol):
@@ -71,7 +73,7 @@ def statements(dialect: str) -> Mapping[str, str]:
 @cache
 def migrations(dialect: str) -> Sequence[tuple[int, str, str]]:
     """The migrations of a dialect in order: number, name, text."""
-    folder = files(__package__) / dialect
+    folder = HERE / dialect
     found = [entry for entry in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", entry.name)]
     return [
         (int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_text(encoding="utf-8"))
@@ -80,7 +82,7 @@ def migrations(dialect: str) -> Sequence[tuple[int, str, str]]:
 
 
 def _named(path: str) -> dict[str, str]:
-    resource = files(__package__).joinpath(*path.split("/"))
+    resource = HERE / path
     if not resource.is_file():
         return {}
     blocks = re.split(r"^-- name: (\w+)\n", resource.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from statistics import median
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import backup, in_place, incremental, words
@@ -11,7 +10,7 @@ from dbupkeep.engines.sqlite.check import known_damage
 from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.engines.sqlite.inquiry import RENUMBER_CONSENT, Draft, Inquiry, decide, too_long
 from dbupkeep.engines.sqlite.sizes import Sizes, measure
-from dbupkeep.estimates import RECENT, Measurement
+from dbupkeep.estimates import RECENT, Measurement, median
 from dbupkeep.facts import Notice, Value
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
@@ -116,7 +115,7 @@ def _gain(q: Inquiry) -> tuple[int, Source]:
     runs = [m for m in q.history.own if _is_guide(m)][:RECENT]
     if not runs:
         return free, Source.ESTIMATED
-    kept = median(m.gain / (m.predicted_gain or 1) for m in runs)
+    kept = median([m.gain / (m.predicted_gain or 1) for m in runs])
     return int(free * min(1.0, max(0.0, kept))), Source.HISTORY
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -73,6 +72,8 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
+            import difflib  # only who mistypes waits for it
+
             near = difflib.get_close_matches(args[0], known, n=1)
             hint = f"did you mean `{near[0]}`?" if near else "`dbupkeep --help` lists them"
             raise UsageError(f"there is no command {printable(args[0])}", hint=hint)
