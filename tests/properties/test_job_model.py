@@ -590,7 +590,7 @@ def explore(examples: int, steps: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_rules_hold_whatever_happens() -> None:
-    explore(examples=300, steps=40)
+    explore(examples=200, steps=30)
 
 
 @pytest.mark.fault
