@@ -13,20 +13,38 @@ from dbupkeep.engines.postgresql import drift as _drift
 from dbupkeep.engines.postgresql import why as _why
 from dbupkeep.engines.postgresql.doctor import examine
 from dbupkeep.engines.postgresql.inquiry import DEFAULTS
+from dbupkeep.engines.postgresql.selection import FLAGS
 from dbupkeep.engines.postgresql.session import PostgresqlSession
-from dbupkeep.engines.postgresql.urls import target_of
+from dbupkeep.engines.postgresql.urls import expected_key, target_of
 from dbupkeep.estimates import History
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem, Proposal
 
-__all__ = ["assess", "connect", "defaults", "discover", "doctor", "drift", "operations", "survey", "target_of", "why"]
+__all__ = [
+    "FLAGS",
+    "SERVES_MANY",
+    "assess",
+    "connect",
+    "defaults",
+    "discover",
+    "doctor",
+    "drift",
+    "key_of",
+    "operations",
+    "survey",
+    "target_of",
+    "why",
+]
 
 operations: Mapping[Operation, str] = {
     Operation.VACUUM: vacuum.SUMMARY,
     Operation.ANALYZE: analyze.SUMMARY,
     Operation.REINDEX: reindex.SUMMARY,
 }
+
+SERVES_MANY = True
+"""One URL names a server, which may have many databases."""
 
 defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS
 
@@ -39,6 +57,11 @@ def discover(place: Target, scope: Scope) -> Iterable[Candidate]:
 def connect(target: Target, *, tag: str = "", purpose: Purpose = Purpose.WORK) -> Session:
     """Open a session, read-only for a survey; `tag` is its name on the server."""
     return PostgresqlSession(target, tag=tag, purpose=purpose)
+
+
+def key_of(target: Target) -> str:
+    """What the ledger calls a target, as far as it can be known without connecting."""
+    return expected_key(target)
 
 
 def survey(session: Session, scope: Scope) -> DatabaseFacts:

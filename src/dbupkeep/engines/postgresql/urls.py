@@ -8,6 +8,8 @@ from urllib.parse import quote
 from dbupkeep.definitions import Target
 from dbupkeep.errors import NotPermitted, UsageError
 
+_PORT = 5432
+
 _HINT = (
     "write postgresql://HOST/DATABASE, or postgresql:///?service=NAME; the password comes from .pgpass or PGPASSWORD"
 )
@@ -55,6 +57,18 @@ def with_database(url: str, database: str) -> str:
     parsed = {key: value for key, value in _parse(url).items() if key != "dbname"}
     query = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in sorted(parsed.items()))
     return f"postgresql:///{quote(database, safe='')}" + (f"?{query}" if query else "")
+
+
+def expected_key(target: Target) -> str:
+    """The key that a target will have, as far as its URL and the environment tell; a service's is not known."""
+    from psycopg import pq
+
+    found = _parse(target.url)
+    for option in pq.Conninfo.get_defaults():
+        if option.val is not None:
+            found.setdefault(option.keyword.decode(), option.val.decode())
+    host = found.get("host") or found.get("hostaddr") or "/var/run/postgresql"
+    return key_of(host, int(found.get("port") or _PORT), found.get("dbname") or found.get("user") or "")
 
 
 def key_of(host: str, port: int, database: str) -> str:

@@ -21,6 +21,9 @@ ONLY_HERE = ("--save", "--exit-code", "--all")
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @planning_options
+@click.option(
+    "-j", "--jobs", "slots", type=click.IntRange(1, 256), metavar="N", help="Operations at a time, for the run."
+)
 @click.option("--save", is_flag=True, help="Keep the plan, so that `run --plan ID` applies exactly it.")
 @click.option("--exit-code", is_flag=True, help="Exit with 5 when something is due.")
 @click.option("--all", "everything", is_flag=True, help="Show every database, not the first ones only.")

@@ -21,6 +21,7 @@ from dbupkeep.logs import printable
 from dbupkeep.manager import Planned
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Plan, RunPlan
+from dbupkeep.views.cli import selecting
 from dbupkeep.views.cli.console import Console
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ _ERRORS = (
 
 def planning_options(function: F) -> F:
     """What a plan can be told."""
-    for option in reversed((*_WHICH, *_HOW, *_ERRORS)):
+    for option in reversed((*_WHICH, *selecting.OPTIONS, *_HOW, *_ERRORS)):
         function = option(function)
     return function
 
@@ -122,7 +123,7 @@ def ask(console: Console, written: Sequence[str], choice: Mapping[str, Any]) -> 
         if len(written) > 1:
             raise UsageError(f"{printable(named[0])} is a job of the configuration", hint="name one job, or databases")
         return Request(definition=_job(config, named[0], choice), given=tuple(written), single=False)
-    targets = tuple(_target(text, config, choice) for text in written)
+    targets = tuple(selecting.narrowed(_target(text, config, choice), choice) for text in written)
     single = len(targets) == 1 and not targets[0].is_fleet
     errors = _errors(choice)
     step = Step(
@@ -131,6 +132,7 @@ def ask(console: Console, written: Sequence[str], choice: Mapping[str, Any]) -> 
         operations=operations.parse(_wanted(choice)),
         policy=_policy(config.policy(choice["policy"] or "default"), choice, targets),
         errors=errors if single or errors.on_error is OnError.FAIL else ErrorPolicy(),
+        config=selecting.settings(choice, targets),
     )
     first = written[0] if targets[0].is_fleet else targets[0].name
     name = first if len(targets) == 1 else f"{first} and {len(targets) - 1} more"
@@ -148,7 +150,9 @@ def single_target(text: str, config: Config) -> Target:
 
 def key_of(text: str, config: Config) -> str:
     """What the ledger calls a target."""
-    return single_target(text, config).url
+    target = single_target(text, config)
+    named = getattr(engines.load(target.engine), "key_of", None)
+    return str(named(target)) if named else target.url
 
 
 def user() -> str:
@@ -169,6 +173,7 @@ def _job(config: Config, name: str, choice: Mapping[str, Any]) -> JobDefinition:
     for step in definition.steps:
         policy = config.policy(choice["policy"]) if choice["policy"] else step.policy
         step = replace(step, policy=_policy(policy, choice, step.targets))  # noqa: PLW2901 - the same step, as asked for
+        step = replace(step, config={**step.config, **selecting.settings(choice, step.targets)})  # noqa: PLW2901 - as above
         steps.append(replace(step, operations=operations.parse(wanted)) if wanted else step)
     changed = replace(definition, steps=tuple(steps), requested_by=user())
     return replace(changed, errors=_errors(choice)) if _has_errors(choice) else changed

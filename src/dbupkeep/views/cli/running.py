@@ -50,11 +50,12 @@ NEWEST = "newest"
     help="Go on with an interrupted run; the newest without an ID.",
 )
 @click.option(
+    "-j",
     "--jobs",
     "slots",
     type=click.IntRange(1, 256),
     metavar="N",
-    help="Operations at a time; default: twice the processors, at most 4.",
+    help="Operations at a time, on one server's database too; default: 4 in all (or twice the processors), one to a database.",
 )
 @click.option("--events", is_flag=True, help="Write what happens as it happens, one JSON document a line.")
 @click.option("--detach", is_flag=True, help="Submit only; a worker does it.")
@@ -86,7 +87,7 @@ def run(
                 return Exit.DONE
             root = _root(app, app.apply(planned))
         else:
-            root = _root(app, _submit(console, app, targets, choice, lane, detach=detach))
+            root = _root(app, _submit(console, app, targets, {**choice, "slots": slots}, lane, detach=detach))
         if detach:
             return submitted(console, app, root)
         return execute(console, app, root, slots=slots or default_slots(), events=events)
