@@ -153,7 +153,7 @@ class Ledger(Protocol):
         ...
 
     def put(self, tx: Tx, kind: str, key: str, doc: Mapping[str, Any], version: int | None = None) -> bool:
-        """Store a document; with `version`, only if that is the stored one (0: only if it is new)."""
+        """Store a document; with `version`, only if that is the stored one (0: only if it is new); they count from 1."""
         ...
 
     def measure(self, tx: Tx, sample: Measurement) -> None:
@@ -189,7 +189,10 @@ class Reader(Protocol):
         ...
 
     def events(self, after: int = 0, *, correlation_id: str = "", limit: int = 1000) -> Sequence[Recorded]:
-        """Events with a higher number, in order."""
+        """Events with a higher number, in order.
+
+        Numbers are given in the order of commits and never again: who asks after the last one seen misses nothing.
+        """
         ...
 
     def measurements(self, *, target: str = "", engine: str = "", limit: int = 100) -> Sequence[Measurement]:

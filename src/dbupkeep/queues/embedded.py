@@ -148,6 +148,8 @@ class _Worker:
                 continue
             rest = QUICK
             done = self._handle(handler, delivery)
+            if not done:  # what could not be handled comes again, at a pace that leaves room for others
+                stop.wait(LAZY)
         self._acknowledge(done)
 
     def _handle(self, handler: Handler, delivery: Delivery) -> str:
