@@ -6,7 +6,8 @@ one JSON line on standard output: `[path, due, problem]`.
 
 What the header cannot say: a non-empty `-wal` may hold a newer header, and whether statistics are stale is known to
 SQLite alone, so for such files a read-only connection is opened. Statistics that are missing altogether show in the
-first page of a small schema. Damaged indexes are found by a check, not by a scan: a request for REINDEX alone makes
+first page of a small schema. What is no database is a problem that is named; a database that cannot be read, or has
+been cut off, is due, so that its survey fails in the open. Damaged indexes are found by a check, not by a scan: a request for REINDEX alone makes
 nothing due here.
 """
 
@@ -119,12 +120,12 @@ def _judge_file(request: Request, path: str, found: os.stat_result, *, wal: bool
     try:
         data = _start(path)
         header = headers.parse(data, found.st_size, path)
-    except OSError as error:
-        return path, False, f"it cannot be read: {error.strerror}"
+    except OSError:
+        return path, True, ""  # the survey fails with the reason, and so does the file's parent: never green
     except Refused as error:
         return path, False, error.why
     if not wal and headers.missing_bytes(header, found.st_size):
-        return path, False, headers.truncated(header, found.st_size, path).why
+        return path, True, ""  # as above
     return path, _due(request, path, header, data, wal=wal), ""
 
 
