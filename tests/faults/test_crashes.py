@@ -108,7 +108,7 @@ def test_a_submitter_killed_at_each_of_its_steps_leaves_all_or_nothing_and_nothi
             break
         assert end == -signal.SIGKILL
     assert nth > 12, "there are fewer steps than there should be"
-    assert whole >= 3, "no kill fell between the commit and the end"
+    assert whole >= 2, "no kill fell between the commit and the end"
 
     assert processes.run("drain", slots=2) == 0
     parents = [one for one in jobs_of(app) if one.is_root]

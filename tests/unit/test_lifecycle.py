@@ -233,3 +233,13 @@ def test_a_budget_of_attempts_is_not_spent_by_the_life_before(handles: Handles) 
     handles.life.retry(job.id)
     lose(handles, job)
     assert handles.finish(job).attempt == 3
+
+
+def test_an_attempt_that_is_returned_after_a_cancel_is_not_made_again(handles: Handles) -> None:
+    parent, (job,) = submit(handles, "a")
+    running = handles.begin(job)
+    handles.life.cancel(parent.id)
+    handles.life.end(running, Ended(event=JobReturned(attempt=1, reason="connection lost")))
+    assert handles.job(job.id).cancel_requested
+    assert handles.life.begin(next_delivery(handles.job(job.id)), "w") is None
+    assert (handles.job(job.id).status, handles.job(job.id).attempt) == (CANCELLED, 1)
