@@ -43,9 +43,8 @@ class Scope:
     operations: tuple[Operation, ...]
     fleet: bool = False  # one of many small databases: finer thresholds apply
     now: datetime
-    policy: Policy = field(default_factory=Policy)  # whose thresholds a discovery goes by
+    policy: Policy = field(default_factory=Policy)  # a discovery goes by its thresholds; with force, facts of all are wanted
     config: Mapping[str, Setting] = field(default_factory=dict)  # the step's own: selection flags of the product
-    force: bool = False  # everything is asked for whether due or not: facts of all objects are wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

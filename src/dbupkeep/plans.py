@@ -107,6 +107,7 @@ class Plan:
     step: str = ""
     config: Mapping[str, Value] = field(default_factory=dict)  # the step's own: what the survey looked at
     lane: str = "default"
+    fleet: bool = False  # surveyed as one of many, by the thresholds of a fleet
 
     @property
     def due(self) -> tuple[PlanItem, ...]:

@@ -45,22 +45,21 @@ def forward(last: Progress | None, new: Progress) -> Progress:
 def of_parent(stats: ChildStats, running: Iterable[Job], *, ended: bool, still_growing: bool = False) -> Progress:
     """A parent's progress: ended weight plus the fraction of what runs, over the whole weight.
 
-    While a run still finds databases its whole is not known, and so neither is its fraction.
+    While a run still finds databases its whole is not known, and so neither is its fraction; nor is it while nothing
+    has ended and nobody knows how far the running ones are.
     """
     done = stats.total - stats.unended
     if ended:
         return Progress(current=done, total=done, unit="jobs", fraction=1.0, source=Source.MEASURED)
     if still_growing or not stats.weight_total:
         return Progress(current=done, total=None if still_growing else stats.total, unit="jobs")
-    part = sum(_weight(job) * float((job.progress or {}).get("fraction") or 0.0) for job in running)
+    known = [(_weight(job), (job.progress or {}).get("fraction")) for job in running]
+    part = sum(weight * fraction for weight, fraction in known if fraction is not None)
+    if not stats.weight_ended and all(fraction is None for _, fraction in known):
+        return Progress(current=done, total=stats.total, unit="jobs")
     fraction = min(ALMOST, (stats.weight_ended + part) / stats.weight_total)
-    return Progress(
-        current=done,
-        total=stats.total,
-        unit="jobs",
-        fraction=fraction,
-        source=Source.ESTIMATED if part else Source.MEASURED,
-    )
+    # The weights are expected times, so the whole is an estimate even where each part was measured.
+    return Progress(current=done, total=stats.total, unit="jobs", fraction=fraction, source=Source.ESTIMATED)
 
 
 def _weight(job: Job) -> int:

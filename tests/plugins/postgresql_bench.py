@@ -98,7 +98,7 @@ class Workbench:
 
     @staticmethod
     def _scope(operations: tuple[Operation, ...], config: Mapping[str, Setting], *, force: bool) -> Scope:
-        return Scope(operations=operations, now=datetime.now(UTC), config=config, force=force)
+        return Scope(operations=operations, now=datetime.now(UTC), config=config, policy=Policy(force=force))
 
 
 @dataclass(slots=True)

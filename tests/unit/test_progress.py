@@ -44,10 +44,15 @@ def running(weight: int, fraction: float | None) -> Job:
 def test_a_parent_is_the_ended_weight_and_the_share_of_what_runs() -> None:
     stats = ChildStats(completed=1, running=2, pending=1, weight_total=100, weight_ended=20)
     assert of_parent(stats, [], ended=False).fraction == 0.2
-    assert of_parent(stats, [], ended=False).source is Source.MEASURED
+    assert of_parent(stats, [], ended=False).source is Source.ESTIMATED  # weights are expected times
     half = of_parent(stats, [running(40, 0.5), running(10, None)], ended=False)
     assert (half.fraction, half.source) == (0.4, Source.ESTIMATED)
     assert (half.current, half.total, half.unit) == (1, 4, "jobs")
+
+
+def test_a_parent_of_which_nothing_is_known_has_no_fraction() -> None:
+    progress = of_parent(ChildStats(running=1, pending=1, weight_total=100), [running(50, None)], ended=False)
+    assert (progress.fraction, progress.source, progress.current, progress.total) == (None, Source.UNKNOWN, 0, 2)
 
 
 def test_a_parent_is_whole_only_at_its_end() -> None:

@@ -159,8 +159,12 @@ class RelationalWrites:
         return Control(cancel=bool(state["cancel_requested"]), paused=bool(state["paused"]))
 
     def prune_some(self, tx: RelationalTx, before: datetime, limit: int = 100) -> tuple[int, int]:
-        """Remove up to `limit` ended runs with all their jobs; returns how many runs and jobs."""
+        """Remove up to `limit` ended runs with all their jobs, and old plans that were never carried out.
+
+        Returns how many runs and jobs were removed.
+        """
         runs = tx.sql.all("prunable", before=rows.moment_text(before), limit=limit)
+        tx.sql.run("prune_saved", before=rows.moment_text(before))
         removed = 0
         for run in runs:
             for statement in ("prune_waits", "prune_events", "prune_plans", "prune_definition", "prune_once"):

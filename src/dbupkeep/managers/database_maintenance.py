@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
-from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, OnError, Step, Target
+from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, OnError, Policy, Step, Target
 from dbupkeep.engine import Engine, Purpose, Scope
 from dbupkeep.errors import Kind, Refused, UnknownName, UpkeepError, UsageError
 from dbupkeep.estimates import History, Measurement
 from dbupkeep.events import Event, JobDeferred, JobFailed, JobSkipped
-from dbupkeep.facts import DatabaseFacts
+from dbupkeep.facts import DatabaseFacts, Value
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase, hold_of
 from dbupkeep.ledger import Reader, Wait
 from dbupkeep.lifecycle import Lifecycle, Submission
 from dbupkeep.manager import Monitoring, Planned
-from dbupkeep.operations import CATALOGUE, in_order
+from dbupkeep.operations import CATALOGUE, Operation, in_order
 from dbupkeep.planner import lay_out
 from dbupkeep.plans import Decision, Plan, PlanItem, RunPlan
 
@@ -64,9 +64,7 @@ class DatabaseMaintenanceManager:
             raise UsageError("no operation was asked for", hint=f"choose from {', '.join(CATALOGUE)}")
         engine = self._engines(target.engine)
         _check_operations(engine, target, operations)
-        scope = Scope(
-            operations=operations, fleet=fleet, now=self._clock.now(), config=step.config, force=step.policy.force
-        )
+        scope = self._scope(operations, step.policy, step.config, fleet=fleet)
         facts = self._survey(engine, target, scope)
         items = lay_out(engine.assess(facts, step.policy, self._history(facts, fleet=fleet), scope))
         settings = {
@@ -87,12 +85,13 @@ class DatabaseMaintenanceManager:
             step=step.name,
             config=step.config,
             lane=definition.lane,
+            fleet=fleet,
         )
 
     def drift(self, plan: Plan) -> list[str]:
         """What changed on the target since the plan, a sentence for each item that no longer holds."""
         engine = self._engines(plan.target.engine)
-        scope = Scope(operations=plan.operations, now=self._clock.now(), config=plan.config, force=plan.policy.force)
+        scope = self._scope(plan.operations, plan.policy, plan.config, fleet=plan.fleet)
         facts = self._survey(engine, plan.target, scope)
         return list(dict.fromkeys(said for item in plan.due if (said := engine.drift(item, facts))))
 
@@ -171,6 +170,11 @@ class DatabaseMaintenanceManager:
             endings=endings,
             documents=[("plan", plan.id, to_json(plan))],
         )
+
+    def _scope(
+        self, operations: tuple[Operation, ...], policy: Policy, config: Mapping[str, Value], *, fleet: bool
+    ) -> Scope:
+        return Scope(operations=operations, fleet=fleet, now=self._clock.now(), policy=policy, config=config)
 
     def _survey(self, engine: Engine, target: Target, scope: Scope) -> DatabaseFacts:
         session = engine.connect(target, purpose=Purpose.SURVEY)

@@ -208,6 +208,10 @@ delete from documents where kind = 'plan' and key in (
     select plan_id from jobs where correlation_id = :correlation_id and plan_id <> ''
 ) and not exists (select 1 from jobs where plan_id = documents.key and correlation_id <> :correlation_id)
 
+-- name: prune_saved
+delete from documents where kind in ('plan', 'run_plan') and updated_at < :before
+    and not exists (select 1 from jobs where plan_id = documents.key)
+
 -- name: prune_definition
 delete from documents where kind = 'definition' and key = :correlation_id
 

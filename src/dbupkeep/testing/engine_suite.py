@@ -328,7 +328,7 @@ def survey(
 def scope_of(engine: Engine, operations: tuple[Operation, ...] = (), policy: Policy | None = None) -> Scope:
     """A scope of all operations, or those named."""
     force = policy is not None and policy.force
-    return Scope(operations=operations or tuple(engine.operations), now=NOW, force=force)
+    return Scope(operations=operations or tuple(engine.operations), now=NOW, policy=Policy(force=force))
 
 
 def assess(

@@ -301,6 +301,17 @@ class KeepingTests:
         assert pair.reader.measurements() == [sample()]
         assert pair.ledger.prune(future) == 0
 
+    def test_prune_forgets_old_plans_that_were_never_carried_out(self, pair: Handles) -> None:
+        """A saved plan has no job that it goes with; a plan that is still wanted stays."""
+        for kind in ("plan", "run_plan", "schedule"):
+            pair.life.keep(kind, "saved", {"n": 1})
+        pair.ledger.prune(SystemClock().now() - timedelta(days=1))
+        assert pair.reader.get("plan", "saved") == pair.reader.get("run_plan", "saved") == {"n": 1}
+        pair.ledger.prune(SystemClock().now() + timedelta(days=1))
+        assert pair.reader.get("plan", "saved") is None
+        assert pair.reader.get("run_plan", "saved") is None
+        assert pair.reader.get("schedule", "saved") == {"n": 1}
+
     def test_event_numbers_are_not_used_again(self, pair: Handles) -> None:
         """A follower's cursor stays good when the newest events are pruned."""
         new = family("a")

@@ -54,7 +54,7 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
     server = handle.row("server")
     server["partial_analyze"] = handle.identity.version.has(18)
     missing = _missing_statistics(handle, scope, server)
-    everything = scope.force or chosen.is_choice
+    everything = scope.policy.force or chosen.is_choice
     blind = Operation.ANALYZE in scope.operations and not server["sees_statistics"]
     asked = {"everything": everything, "floor": needs.FLOOR, "also": list(missing), "blind": blind}
     objects = _tables(handle.rows("tables", asked), chosen, server, missing)
