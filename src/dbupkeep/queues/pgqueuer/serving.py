@@ -47,7 +47,7 @@ class Server:
     async def serve(self, stop: threading.Event) -> None:
         """Serve until `stop` is set, and until the handlers have returned."""
         driver = PersistentDriver(self._store.address.parameters, stop.is_set)
-        manager = self._manager(driver)
+        manager = self._manager(driver, stop)
         worker = str(manager.queue_manager_id)
         ended = threading.Event()
         with ThreadPoolExecutor(self._slots + 2, thread_name_prefix="dbupkeep-slot") as threads:
@@ -67,9 +67,9 @@ class Server:
                 await driver.close()
                 await loop.run_in_executor(threads, self._leave, worker)
 
-    def _manager(self, driver: PersistentDriver) -> QueueManager:
-        def free() -> int:
-            return self._slots - len(manager.job_context)
+    def _manager(self, driver: PersistentDriver, stop: threading.Event) -> QueueManager:
+        def free() -> int:  # none from the moment that it is to stop: the manager hears of that a little later
+            return 0 if stop.is_set() else self._slots - len(manager.job_context)
 
         queries = FencedQueries(driver, lease=timedelta(seconds=self._lease), lanes=self._lanes, free=free)
         manager = QueueManager(queries, channel=settings().channel)
