@@ -22,13 +22,13 @@ FROM n"""
 
 
 def make_big(path: Path, size: int) -> None:
-    """A file of about `size` bytes: six tables with three indexes each, half of their rows deleted since."""
+    """A file of about `size` bytes: six tables with three indexes each, two thirds of their rows deleted since."""
     connection = _open(path)
     rows = size // _ROW_BYTES // TABLES
     for table in range(TABLES):
         _fill(connection, table, rows)
     for table in range(TABLES):  # only now: the next table would move into the free pages
-        connection.execute(f"DELETE FROM t{table} WHERE id BETWEEN :a AND :b", {"a": rows // 5, "b": rows * 7 // 10})
+        connection.execute(f"DELETE FROM t{table} WHERE id BETWEEN :a AND :b", {"a": rows // 5, "b": rows * 4 // 5})
         connection.execute(f"DELETE FROM t{table} WHERE id % 11 = 0")
     connection.close()
 
