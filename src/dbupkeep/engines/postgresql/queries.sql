@@ -377,8 +377,9 @@ SELECT a.pid, a.usename::text AS role, a.application_name AS name, a.state, a.qu
    AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index c WHERE c.pid = a.pid)
 UNION ALL
 SELECT NULL, p.owner::text, p.gid, 'prepared', NULL, extract(epoch FROM clock_timestamp() - p.prepared)::float8,
-       (SELECT array_agg(DISTINCT l.relation::bigint) FROM pg_locks l
-         WHERE l.virtualtransaction = '-1/' || p.transaction AND l.locktype = 'relation' AND l.relation >= 16384), false
+       (SELECT array_agg(DISTINCT l.relation::bigint) FROM pg_locks l JOIN pg_locks o USING (virtualtransaction)
+         WHERE l.pid IS NULL AND l.locktype = 'relation' AND l.relation >= 16384
+           AND o.pid IS NULL AND o.locktype = 'transactionid' AND o.transactionid = p.transaction), false
   FROM pg_prepared_xacts p
  WHERE p.database = current_database() AND p.prepared < clock_timestamp() - make_interval(secs => %(seconds)s)
  ORDER BY 6 DESC

@@ -109,7 +109,7 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
         before=work.before,
         after=after,
         values={
-            "entries": now["entries"],
+            "entries": now["entries"] if now["method"] == "btree" else item.evidence.get("rows"),
             **({"density_after": density} if density is not None else {}),
             **({"collation": item.evidence["collation"]} if item.evidence.get("collation") else {}),
         },

@@ -76,7 +76,7 @@ def _due(q: Inquiry, index: ObjectFacts, indexes: Sequence[ObjectFacts]) -> Due 
         )
         return Due(index=index, rank=3, reason=reason)
     due = _bloated(q, index)
-    if due is None and q.policy.force:
+    if due is None and q.policy.force and not (values.get("toast") and (index.bytes or 0) <= bloat.PAGE):
         return Due(index=index, rank=5, reason=f"asked for by force: {words.size(index.bytes or 0)}")
     return due
 
@@ -173,6 +173,7 @@ def _proposal(q: Inquiry, due: Due, table: ObjectFacts) -> Proposal:
             evidence={
                 "version_number": q.version.number,
                 "bytes": size,
+                "rows": due.index.values.get("rows"),
                 "table": table.name,
                 "table_oid": table.values.get("oid"),
                 "valid": bool(due.index.values.get("valid")),
