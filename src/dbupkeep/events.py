@@ -84,10 +84,14 @@ class JobSkipped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDeferred(Event):
-    """An operation was due but something was in the way; it comes back with the next run."""
+    """An operation was due but something was in the way; it comes back with the next run.
+
+    `in_a_row` counts the runs, this one included, that came to nothing else on the same object.
+    """
 
     name: ClassVar[str] = "job_deferred"
     reason: str
+    in_a_row: int = 1
     result: Mapping[str, Any] = field(default_factory=dict)
 
 

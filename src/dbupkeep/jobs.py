@@ -232,6 +232,8 @@ def _moved(job: Job, event: happened.Event, at: datetime, *, ended: bool) -> dic
     if isinstance(event, happened.ParentSettled):
         return {"outcome": event.outcome, "finished_at": at}
     result, error = getattr(event, "result", None) or None, getattr(event, "error", None) or None
+    if isinstance(event, happened.JobDeferred) and event.in_a_row > 1:
+        result = {**event.result, "in_a_row": event.in_a_row}
     return {"finished_at": at, "result": result, "error": error}
 
 

@@ -26,6 +26,10 @@ class Tx(Protocol):
         """One job, locked against others until the transaction ends."""
         ...
 
+    def before(self, job: Job) -> Job | None:
+        """The newest ended job that was to do the same on the same target, before this one."""
+        ...
+
     def unended(self, parent_id: str) -> Sequence[Job]:
         """The children that have not ended, in order; locked."""
         ...

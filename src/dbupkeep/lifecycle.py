@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from dbupkeep.errors import IllegalTransition, Interrupted, Kind, OperationError, UnknownName
@@ -19,6 +19,7 @@ from dbupkeep.events import (
     CancelRequested,
     Event,
     JobCancelled,
+    JobDeferred,
     JobFailed,
     JobRetried,
     JobReturned,
@@ -263,6 +264,8 @@ class _Step:
 
     def append(self, job_id: str, event: Event, attempt: int | None = None) -> Change | None:
         """Let an event happen to a job, and all that follows from it."""
+        if isinstance(event, JobDeferred):
+            event = self._counted(job_id, event)
         change = self._ledger.append(self.tx, job_id, event, attempt)
         if change is None:
             return None
@@ -273,6 +276,13 @@ class _Step:
             if self.known(barred).status is JobStatus.PENDING:
                 self.append(barred, JobSkipped(reason=_barred_reason(change.after, barred), barred=True))
         return change
+
+    def _counted(self, job_id: str, event: JobDeferred) -> JobDeferred:
+        """The event with how often the same was deferred in a row: what never gets its turn must show."""
+        last = self.tx.before(self.known(job_id))
+        if last is None or last.status is not JobStatus.DEFERRED:
+            return event
+        return replace(event, in_a_row=int((last.result or {}).get("in_a_row", 1)) + 1)
 
     def _follow(self, change: Change) -> None:
         """What the change of a child means for its parent."""

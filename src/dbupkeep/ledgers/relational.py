@@ -55,6 +55,12 @@ class RelationalTx:
         """See that nobody else releases on a target before the transaction ends; whether that had to be waited for."""
         return False
 
+    def before(self, job: Job) -> Job | None:
+        """The newest ended job that was to do the same on the same target, before this one."""
+        asked = {"target": job.target, "type": str(job.type), "config": rows.dump(job.config), "id": job.id}
+        row = self.sql.one("job_before", **asked)
+        return rows.job_of(row) if row else None
+
     def unended(self, parent_id: str) -> Sequence[Job]:
         """The children that have not ended, in order."""
         return [rows.job_of(row) for row in self.sql.all("jobs_unended", parent_id=parent_id)]

@@ -38,6 +38,11 @@ select j.status, j.attempt, j.cancel_requested, r.paused
 from jobs j join jobs r on r.id = j.correlation_id
 where j.id = :id
 
+-- name: job_before
+select * from jobs
+where target = :target and type = :type and config = :config and id < :id and status not in ('pending', 'running')
+order by id desc limit 1
+
 -- name: jobs_unended
 select * from jobs
 where parent_id = :parent_id and id <> :parent_id and status in ('pending', 'running')

@@ -44,6 +44,7 @@ create table jobs (
 ) without rowid;
 
 create index jobs_children on jobs (parent_id, place, id);
+create index jobs_of_target on jobs (target, id);
 create index jobs_runs on jobs (correlation_id);
 create index jobs_unended on jobs (parent_id, status) where status in ('pending', 'running');
 create index jobs_plans on jobs (plan_id) where plan_id <> '';

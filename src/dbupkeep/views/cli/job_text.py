@@ -17,6 +17,9 @@ from dbupkeep.views.watching import gain_of
 MANY = 100
 """Databases of a run up to which a list of runs looks at each of them."""
 
+OFTEN = 3
+"""Deferrals in a row from which on the verdict speaks of them."""
+
 SHOWN = 40
 """Operations without trouble that are shown one by one."""
 
@@ -198,7 +201,23 @@ def verdict(root: Job, children_of: ChildrenOf) -> str:
         first = state(root) + (f" in {time}" if time and root.status.ended else "")
     said = _BAD.get(root.outcome, "") if gain > 0 else ""
     ineffective = f"{root.stats.ineffective} without effect" if root.stats.ineffective else ""
-    return words.listed([first, said, counts(root, children_of), ineffective])
+    return words.listed([first, said, counts(root, children_of), ineffective, _stuck(root, children_of)])
+
+
+def _stuck(root: Job, children_of: ChildrenOf) -> str:
+    """What is put off run after run, in words: nobody looks at a deferral that is there every night."""
+    rows = [int((job.result or {}).get("in_a_row", 1)) for job in _deferred(root, children_of)]
+    stuck = [row for row in rows if row >= OFTEN]
+    return f"{len(stuck)} put off {max(stuck)} runs in a row" if stuck else ""
+
+
+def _deferred(job: Job, children_of: ChildrenOf) -> Iterator[Job]:
+    """All deferred operations below a job; parents without any are not looked into."""
+    if job.phase is Phase.EXECUTION:
+        yield from (job,) if job.status is JobStatus.DEFERRED else ()
+    elif job.stats.deferred or job.type == JobType.MAINTENANCE_RUN:
+        for child in children_of(job.id):
+            yield from _deferred(child, children_of)
 
 
 _BAD: Mapping[str, str] = {
