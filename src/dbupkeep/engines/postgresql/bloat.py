@@ -243,7 +243,8 @@ def _posting(rows: float, width: float) -> float:
     if rows <= 1:
         return width + _ITEM_POINTER
     capacity = max(1.0, (_LONGEST_POSTING - width) // _ROW_POINTER)
-    return max(1.0, rows / capacity) * (width + _ITEM_POINTER) + rows * _ROW_POINTER
+    padding = _aligned(rows * _ROW_POINTER, 8) - rows * _ROW_POINTER if rows < capacity else 0.0
+    return max(1.0, rows / capacity) * (width + _ITEM_POINTER) + rows * _ROW_POINTER + padding
 
 
 def _tree(leaf_bytes: float, fill: float, width: float) -> float:

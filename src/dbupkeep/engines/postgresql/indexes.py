@@ -20,7 +20,7 @@ KIND = "index"
 
 _CATALOGUE_COLUMNS = ("oid", "toast", "method", "valid", "ready", "is_unique", "exclusion", "partial", "owned")
 
-_LOOKED_AT = 1024 * 1024
+_LOOKED_AT = 512 * 1024
 """Bytes from which on an index is looked at closely, however low a threshold is set."""
 
 _READ_AT_MOST = 1 << 30

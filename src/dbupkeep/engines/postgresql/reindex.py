@@ -124,7 +124,7 @@ def _bloated(q: Inquiry, index: ObjectFacts) -> Due | None:
 def predicted(q: Inquiry, index: ObjectFacts) -> bloat.Predicted:
     """What a rebuild would make of it. Its pages tell best; then its own past, then statistics."""
     values = index.values
-    guess = bloat.unknown("it is no B-tree, and has no history")
+    guess = bloat.unknown("it is small, or no B-tree, and has no history of ours")
     if values.get("how"):
         guess = bloat.Predicted(
             least=_number(values.get("least")), most=_number(values.get("most")),
