@@ -43,8 +43,9 @@ class Processes:
 
     def wait(self, pid: int) -> int:
         """How a process ended, once it has: its exit code, or minus the signal."""
+        status = self._order({"reap": pid})
         self._unreaped.discard(pid)
-        return self._order({"reap": pid})
+        return status
 
     def run(self, role: str, **arguments: Any) -> int:
         return self.wait(self.start(role, **arguments))
@@ -63,8 +64,10 @@ class Processes:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def close(self) -> None:
-        for pid in list(self._unreaped):
-            self.kill(pid)
+        """End everything, also in the middle of an order that a failed test was waiting for."""
+        for pid in self._unreaped:
+            self.signal(pid, signal.SIGKILL)
+        self._program.kill()
         self._program.communicate()
 
     def _order(self, order: dict[str, Any]) -> int:
