@@ -52,7 +52,7 @@ class Comparison:
     def ratios(self, name: str, of: str = "wall") -> list[float]:
         """Variant / peer inside each round."""
         peer = self.names[0]
-        return [getattr(each[name], of) / max(1e-9, getattr(each[peer], of)) for each in self.rounds]
+        return [float(getattr(each[name], of) / max(1e-9, getattr(each[peer], of))) for each in self.rounds]
 
     def seconds(self, name: str, of: str = "wall") -> float:
         """The median."""
@@ -93,7 +93,8 @@ class Comparison:
         for name in self.names:
             row = [_ratio(self.ratios(name, of)) for of in ("wall", "cpu")]
             row += [f"{self.seconds(name, of):.3f}" for of in ("wall", "cpu")]
-            out.append(f"| {name} | {' | '.join(row)} |")
+            shown = name.replace("|", r"\|")  # a pipe of a shell is no column of a table
+            out.append(f"| {shown} | {' | '.join(row)} |")
         return [*out, ""]
 
 
