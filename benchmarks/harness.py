@@ -56,7 +56,7 @@ class Comparison:
 
     def seconds(self, name: str, of: str = "wall") -> float:
         """The median."""
-        return statistics.median(getattr(each[name], of) for each in self.rounds)
+        return float(statistics.median(getattr(each[name], of) for each in self.rounds))
 
     def document(self) -> dict[str, object]:
         """For the JSON file."""
