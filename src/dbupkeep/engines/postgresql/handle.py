@@ -106,6 +106,11 @@ class Handle:
         if self._stop.is_set():
             raise Interrupted("the work was stopped", why="it was asked to stop", hint="run it again to go on")
 
+    def pause(self, seconds: float) -> None:
+        """Wait a while. Raises `Interrupted` as soon as a stop is asked for."""
+        self._stop.wait(seconds)
+        self.check_stop()
+
     def perform(self, statement: sql.Composable, *, lock_wait: float) -> list[Said]:
         """Execute a statement of maintenance and return the server's notices.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dbupkeep.definitions import Policy, Setting
 from dbupkeep.engine import Scope
 from dbupkeep.engines.postgresql import needs
+from dbupkeep.engines.postgresql.replicas import LIMITS
 from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.estimates import History
 from dbupkeep.facts import DatabaseFacts, Notice, ObjectFacts, Value
@@ -27,6 +28,7 @@ DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
         "index_cleanup": "auto",
         **_STATEMENT,
         **_GROUPS,
+        **LIMITS,
     },
     Operation.ANALYZE: {"threshold_share": 0.5, **_STATEMENT, **_GROUPS},
     Operation.REINDEX: {

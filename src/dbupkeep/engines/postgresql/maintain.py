@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Report, Work
-from dbupkeep.engines.postgresql import words
+from dbupkeep.engines.postgresql import replicas, words
 from dbupkeep.engines.postgresql.faults import LOCK_NOT_AVAILABLE, PLAIN_WARNING, UNDEFINED_TABLE
 from dbupkeep.engines.postgresql.handle import Said
 from dbupkeep.engines.postgresql.names import identifier, split
@@ -32,6 +32,9 @@ Build = Callable[[Sequence["sql.Composable"], bool], "sql.Composable"]
 
 BATCH = 32
 """Small tables to a statement: enough to save most of the round trips, few enough to stop between."""
+
+_NOTED = 0.4
+"""Seconds from which on a wait for replicas is told."""
 
 _SETTLES = 2.0
 """Seconds for which the counters of a server before 15 may lag behind."""
@@ -66,6 +69,7 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
     """Do it. Raises `Busy` with what was done and what was locked, `NotPermitted`, `Gone`, `Interrupted`, ..."""
     fit_to_work(handle, item)
     names = _resolved(handle, item)
+    lagged = replicas.wait(handle, item, report)
     started_wal = handle.row("wal")["bytes"]
     before = states(handle, list(names))
     work = _Round(handle=handle, item=item, manner=manner, report=report, before=before, names=names)
@@ -83,6 +87,7 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
             "tables": len(names),
             "wal_bytes": handle.row("wal")["bytes"] - started_wal,
             "lock_wait_seconds": round(watch.seen.lock_wait, 3),
+            **({"replica_wait_seconds": round(lagged, 3)} if lagged > _NOTED else {}),
             **({"blocked": watch.seen.blocker} if watch.seen.blocker else {}),
             **({"members": json.dumps(_short(before, names))} if len(names) > 1 else {}),
         },

@@ -13,6 +13,7 @@ from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.maintain import Manner, Row
 from dbupkeep.engines.postgresql.progress import of_vacuum
+from dbupkeep.engines.postgresql.replicas import LIMITS
 from dbupkeep.engines.postgresql.selection import flag
 from dbupkeep.engines.postgresql.versions import VACUUM_OPTIONS, Version
 from dbupkeep.errors import UsageError
@@ -241,6 +242,7 @@ def _options(q: Inquiry, share: Share, *, freeze: bool) -> dict[str, Value]:
         "disable_page_skipping": flag(given, "disable_page_skipping"),
         "process_toast": "process_toast" not in given or flag(given, "process_toast"),
         "aggressive": freeze,
+        **{name: q.threshold(name) for name in LIMITS},
     }
     if given.get("parallel_workers") is not None:
         options["parallel_workers"] = int(str(given["parallel_workers"]))

@@ -8,16 +8,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import cast
 
 import psycopg
 import pytest
 
+from dbupkeep.definitions import Policy
 from dbupkeep.engine import Purpose
 from dbupkeep.engines import load
+from dbupkeep.engines.postgresql.faults import refusal_of
 from dbupkeep.engines.postgresql.session import PostgresqlSession
 from dbupkeep.engines.postgresql.urls import target_of
-from dbupkeep.errors import Kind, Lost, Missing, NotPermitted, Refused, Unreachable, UpkeepError, UsageError
+from dbupkeep.errors import Busy, Kind, Lost, Missing, NotPermitted, Refused, Unreachable, UpkeepError, UsageError
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
 from dbupkeep.testing.engine_suite import Recorder
@@ -211,6 +214,38 @@ def test_a_standby_is_looked_at_and_not_worked_on(newest: Workbench) -> None:
         assert raised.value.kind is Kind.READ_ONLY
     finally:
         standby.remove()
+
+
+def test_a_replica_that_is_behind_is_waited_for(newest: Workbench) -> None:
+    newest.bloat()
+    policy = Policy(thresholds={"vacuum": {"max_lag_bytes": 1000, "lag_patience": 60.0}})
+    item, recorder = newest.item(Operation.VACUUM, policy=policy), Recorder()
+    standby = clone(newest.database.server)
+    try:
+        with standby.connect() as there:
+            there.execute("SELECT pg_wal_replay_pause()")
+            newest.database.execute("CREATE TABLE more AS SELECT generate_series(1, 10000) AS a")
+            running = in_thread(lambda: newest.perform(item, recorder))
+            until(lambda: any("waiting for a replica" in seen.stage for seen in recorder.seen))
+            assert newest.database.value("SELECT pg_stat_get_vacuum_count('t'::regclass)") == 1
+            impatient = replace(item, options={**item.options, "lag_patience": 0.1})
+            with pytest.raises(Busy) as raised:
+                newest.perform(impatient)
+            assert "behind" in raised.value.why
+            there.execute("SELECT pg_wal_replay_resume()")
+        work, evidence = running.outcome()
+        assert evidence.effective is Effective.YES
+        assert float(work.values["replica_wait_seconds"] or 0) > 0
+    finally:
+        standby.remove()
+
+
+def test_a_refusal_is_understood_in_any_language(newest_server: Server) -> None:
+    parameters = {"host": "127.0.0.1", "port": str(newest_server.port), "user": "postgres", "dbname": "nowhere"}
+    error = refusal_of(parameters, "FATAL: Datenbank »nowhere« existiert nicht", "there")
+    assert isinstance(error, Missing)
+    error = refusal_of({**parameters, "user": "niemand"}, "FATAL: Rolle »niemand« existiert nicht", "there")
+    assert isinstance(error, NotPermitted)
 
 
 def test_an_answer_that_got_lost_on_the_way_is_looked_up(newest: Workbench) -> None:
