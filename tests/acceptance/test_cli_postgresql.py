@@ -1,0 +1,144 @@
+"""The real command on real PostgreSQL servers: planned, run in parallel, told in one document, and refused with its own code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dbupkeep.operations import Operation
+from tests.plugins.postgresql import Database
+from tests.plugins.postgresql_bench import Workbench, holding, until
+
+if TYPE_CHECKING:
+    from tests.acceptance.conftest import Cli
+
+pytestmark = pytest.mark.engine("postgresql")
+
+BOTH = ("--operations", "vacuum,analyze", "--exclude", "pg_catalog.*", "--exclude", "information_schema.*")
+
+
+def test_planned_then_run_then_nothing_left(cli: Cli, database: Database) -> None:
+    bench = Workbench(database=database)
+    for name in ("a", "b"):
+        bench.bloat(name)
+    for number in range(30):
+        bench.bloat(f"s{number}", rows=200, dead=100)
+    plan = cli("plan", bench.database.url, *BOTH, "--json")
+    assert plan.code == 0, plan.err
+    run = [job["decision"] for job in plan.json["jobs"]].count("run")
+    done = cli("run", bench.database.url, *BOTH, "-j2", "--json")
+    assert done.code == 0, done.err
+    document = done.json
+    assert document["outcome"] == "done"
+    assert document["children"]["completed"] == run
+    for job in document["jobs"]:
+        if job["status"] == "completed":
+            assert job["result"]["effective"] == "yes"
+            assert set(job["result"]["before"]) == set(job["result"]["after"])
+    again = cli("run", bench.database.url, *BOTH, "--json")
+    assert again.code == 0
+    assert again.json["children"]["completed"] == 0
+    assert again.json["children"]["skipped"] == 2
+    assert "a" in cli("history", bench.database.url).out
+
+
+def test_a_saved_plan_is_applied_as_it_is_and_refused_when_it_no_longer_fits(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    saved = cli("plan", newest.database.url, *BOTH, "--save", "--json").json["id"]
+    newest.database.execute("VACUUM t", "ANALYZE t")
+    refused = cli("run", "--plan", saved)
+    assert refused.code == 13
+    assert "public.t" in refused.err
+    newest.database.execute("DELETE FROM t WHERE id <= 15000")
+    saved = cli("plan", newest.database.url, *BOTH, "--save", "--json").json["id"]
+    assert cli("run", "--plan", saved).code == 0
+
+
+def test_a_locked_table_is_deferred(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    with holding(newest.database, "LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE"):
+        done = cli(
+            "run", newest.database.url, *BOTH, "--set", "vacuum.lock_wait=200ms", "--set", "analyze.lock_wait=200ms"
+        )
+    assert done.code == 4, done.err
+
+
+def test_it_can_be_cancelled_from_elsewhere(cli: Cli, newest: Workbench) -> None:
+    newest.bloat(rows=60_000, dead=30_000)
+    newest.slowly()
+    running = cli.start("run", newest.database.url, *BOTH, "--events")
+    running.await_event("job_started")
+    until(lambda: newest.database.query("SELECT FROM pg_stat_progress_vacuum"))
+    cli("cancel", running.seen[0]["correlation_id"])
+    running.end()
+    assert newest.database.query("SELECT FROM pg_stat_progress_vacuum") == []
+
+
+def test_a_whole_server_but_what_is_excluded(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    prefix = newest.database.name
+    done = cli("run", newest.database.url, *BOTH, "-a", "--pattern", f"{prefix}*", "--json")
+    assert done.code == 0, done.err
+    assert newest.due(Operation.VACUUM) == newest.due(Operation.ANALYZE) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "words"),
+    [
+        ("postgresql://127.0.0.1:1/x", 10, "connection refused"),
+        ("postgresql://no-such-host.invalid/x", 10, "not known"),
+        ("{server}/nowhere", 10, "no such database"),
+        ("{stranger}/{database}", 12, "credentials"),
+        ("postgresql://u:c4n4ry@127.0.0.1/x", 2, "password"),
+        ("postgresql:/u:c4n4ry@127.0.0.1/x", 2, "password"),
+        ("postgresql://127.0.0.1/x?nonsense=1", 2, "cannot be read"),
+    ],
+    ids=["refused", "host", "database", "role", "password", "malformed", "nonsense"],
+)
+def test_bad_input_has_its_own_words_and_code(
+    cli: Cli, newest_database: Database, url: str, code: int, words: str
+) -> None:
+    port = newest_database.server.port
+    url = url.format(
+        server=f"postgresql://postgres@127.0.0.1:{port}",
+        stranger=f"postgresql://nobody_at_all@127.0.0.1:{port}",
+        database=newest_database.name,
+    )
+    done = cli("run", url, *BOTH)
+    assert done.code == code, done.err
+    assert words in done.err
+    assert "c4n4ry" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        (["-t", "nothing"], 10),
+        (["--buffer-usage-limit", "12'; DROP TABLE t"], 2),
+        (["-t", "a", "-n", "b"], 2),
+        (["--min-xid-age", "-1"], 2),
+    ],
+    ids=["table", "size", "both", "age"],
+)
+def test_bad_flags_are_refused(cli: Cli, newest: Workbench, flags: list[str], code: int) -> None:
+    newest.bloat()
+    done = cli("run", newest.database.url, "--operations", "vacuum", *flags)
+    assert done.code == code, done.err
+    assert newest.database.value("SELECT count(*) FROM t") == 10_000
+
+
+def test_flags_of_servers_are_refused_for_files(cli: Cli) -> None:
+    assert cli("plan", "app.db", "-t", "x").code == 2
+    assert cli("plan", "app.db", "-a").code == 2
+
+
+def test_a_role_without_rights_ends_with_its_own_code(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    newest.database.execute("DROP ROLE IF EXISTS poor", "CREATE ROLE poor LOGIN")
+    url = newest.database.server.url(newest.database.name, user="poor")
+    done = cli("run", url, "--operations", "vacuum", "--json")
+    assert done.code == 12, done.err
+    (failed,) = [job for job in done.json["jobs"] if job["status"] == "failed"]
+    assert failed["error"]["kind"] == "permission"
+    assert "GRANT MAINTAIN" in failed["error"]["hint"]
