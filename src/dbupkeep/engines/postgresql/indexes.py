@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbupkeep.engines.postgresql import bloat, needs
+from dbupkeep.engines.postgresql import bloat
 from dbupkeep.engines.postgresql.names import told
+from dbupkeep.engines.postgresql.remains import is_copy_of
 from dbupkeep.errors import UpkeepError
 from dbupkeep.facts import ObjectFacts, Value
 
@@ -15,10 +17,13 @@ if TYPE_CHECKING:
     from psycopg import sql
 
     from dbupkeep.engines.postgresql.handle import Handle
+    from dbupkeep.engines.postgresql.selection import Selection
 
 KIND = "index"
 
-_CATALOGUE_COLUMNS = ("oid", "toast", "method", "valid", "ready", "is_unique", "exclusion", "partial", "owned")
+_COLUMNS = (
+    "oid", "toast", "method", "valid", "ready", "exclusion", "partial", "permitted", "owned", "table_oid", "toast_oid",
+)  # fmt: skip
 
 _LOOKED_AT = 512 * 1024
 """Bytes from which on an index is looked at closely, however low a threshold is set."""
@@ -36,20 +41,38 @@ _FILL = 0.9
 _KEPT_ONCE_OFF = ("deduplicate_items=off", "deduplicate_items=false", "deduplicate_items=0", "deduplicate_items=no")
 
 
-def look(handle: Handle, tables: Sequence[ObjectFacts]) -> list[ObjectFacts]:
-    """The indexes of some tables, as facts; a few queries for all of them."""
+def look(handle: Handle, chosen: Selection, tables: Sequence[ObjectFacts], *, everything: bool) -> list[ObjectFacts]:
+    """The indexes that may need something, or all that were chosen, as facts; a few queries for all of them."""
     changed = {row["oid"]: row for row in handle.rows("changed_collations")}
-    by_oid = {int(needs.number(table.values, "oid")): table for table in tables}
-    rows = [row for row in handle.rows("indexes", {"collations": list(changed)}) if row["table_oid"] in by_oid]
+    asked = {
+        "collations": list(changed),
+        "pages": _LOOKED_AT / handle.identity.block_size / 2,
+        "everything": everything,
+    }
+    rows = [row for row in handle.rows("indexes", asked) if chosen.takes(row["table_schema"], row["table_name"])]
     sizes = _sizes(handle, rows)
     close = [row for row in rows if row["valid"] and sizes.get(row["oid"], 0) >= _LOOKED_AT]
-    trees = _trees(handle, close, sizes, by_oid)
-    return [_facts(row, by_oid[row["table_oid"]], sizes, trees, changed, handle.identity.block_size) for row in rows]
+    found = _Found(
+        sizes=sizes, trees=_trees(handle, close, sizes), changed=changed, block=handle.identity.block_size,
+        tables={table.name: table for table in tables},
+    )  # fmt: skip
+    return [_facts(row, found) for row in rows]
 
 
-def tree_of(row: Mapping[str, Any], table: ObjectFacts, size: int, columns: Sequence[dict[str, object]]) -> bloat.Index:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What was found, by OID of the index; and the tables by name."""
+
+    sizes: Mapping[int, int]
+    trees: Mapping[int, tuple[bloat.Index, bloat.Predicted]]
+    changed: Mapping[int, Mapping[str, Any]]
+    tables: Mapping[str, ObjectFacts]
+    block: int
+
+
+def tree_of(row: Mapping[str, Any], size: int, columns: Sequence[dict[str, object]]) -> bloat.Index:
     """What is known of one B-tree."""
-    rows, dead = _rows_of(row, table)
+    rows, dead = _rows_of(row)
     options = [str(option).lower() for option in row["options"] or ()]
     fill = next(
         (float(option.partition("=")[2]) / 100 for option in options if option.startswith("fillfactor=")), _FILL
@@ -61,7 +84,7 @@ def tree_of(row: Mapping[str, Any], table: ObjectFacts, size: int, columns: Sequ
         fill=fill,
         unique=bool(row["is_unique"]),
         deduplicates=not any(option in _KEPT_ONCE_OFF for option in options),
-        stale=_changed(row, table) > _STALE * max(rows, 1.0),
+        stale=_changed(row) > _STALE * max(rows, 1.0),
         columns=bloat.columns_of(columns),
     )
 
@@ -96,12 +119,12 @@ def pages_of(handle: Handle, function: sql.Identifier, oid: int) -> bloat.Pages 
 def _sizes(handle: Handle, rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
     """Real sizes of what may be big, and of all that is invalid; what was never counted may be big too."""
     least = _LOOKED_AT / handle.identity.block_size / 2
-    asked = [row["oid"] for row in rows if not row["valid"] or row["pages"] >= least or row["entries"] <= 0]
+    asked = [row["oid"] for row in rows if not row["valid"] or row["pages"] >= least or row["entries"] < 0]
     return {row["oid"]: row["bytes"] for row in handle.rows("index_sizes", {"oids": asked})} if asked else {}
 
 
 def _trees(
-    handle: Handle, rows: Sequence[Mapping[str, Any]], sizes: Mapping[int, int], tables: Mapping[int, ObjectFacts]
+    handle: Handle, rows: Sequence[Mapping[str, Any]], sizes: Mapping[int, int]
 ) -> dict[int, tuple[bloat.Index, bloat.Predicted]]:
     """What a rebuild would make of the B-trees among some indexes: by statistics, and where that is worth it by reading."""
     trees = [row for row in rows if row["method"] == "btree"]
@@ -112,7 +135,7 @@ def _trees(
         columns[column["oid"]].append(column)
     found = {}
     for row in trees:
-        tree = tree_of(row, tables[row["table_oid"]], sizes[row["oid"]], columns[row["oid"]])
+        tree = tree_of(row, sizes[row["oid"]], columns[row["oid"]])
         found[row["oid"]] = (tree, bloat.by_statistics(tree))
     return {**found, **_read(handle, found)}
 
@@ -135,18 +158,15 @@ def _read(
     return found
 
 
-def _changed(row: Mapping[str, Any], table: ObjectFacts) -> float:
+def _changed(row: Mapping[str, Any]) -> float:
     """Rows changed since the last ANALYZE; statistics of a TOAST table do not matter: its index has fixed widths."""
-    return 0.0 if row["toast"] else needs.number(table.values, "modified")
+    return 0.0 if row["toast"] else float(row["modified"] or 0)
 
 
-def _rows_of(row: Mapping[str, Any], table: ObjectFacts) -> tuple[float, float]:
+def _rows_of(row: Mapping[str, Any]) -> tuple[float, float]:
     """Live rows that an index holds, and dead ones; below zero: not known."""
-    prefix = "toast_" if row["toast"] else ""
-    values = table.values
-    counted, dead = needs.number(values, f"{prefix}rows"), needs.number(values, f"{prefix}dead")
-    live = needs.number(values, f"{prefix}live")
-    changed = needs.number(values, f"{prefix}modified") + needs.number(values, f"{prefix}inserted") + dead
+    counted, live, dead = float(row["rows"]), float(row["live"] or 0), float(row["dead"] or 0)
+    changed = (row["modified"] or 0) + (row["inserted"] or 0) + dead
     rows = live if changed and live else counted
     if row["partial"]:
         share = 1.0 if counted <= 0 or row["entries"] < 0 else min(1.0, row["entries"] / counted)
@@ -154,31 +174,25 @@ def _rows_of(row: Mapping[str, Any], table: ObjectFacts) -> tuple[float, float]:
     return rows, dead
 
 
-def _facts(
-    row: Mapping[str, Any],
-    table: ObjectFacts,
-    sizes: Mapping[int, int],
-    trees: Mapping[int, tuple[bloat.Index, bloat.Predicted]],
-    changed: Mapping[int, Mapping[str, Any]],
-    block: int,
-) -> ObjectFacts:
-    values: dict[str, Value] = {name: row[name] for name in _CATALOGUE_COLUMNS}
-    values["permitted"] = table.values.get("permitted")
-    size = sizes.get(row["oid"])
-    if row["comment"]:
+def _facts(row: Mapping[str, Any], found: _Found) -> ObjectFacts:
+    values: dict[str, Value] = {name: row[name] for name in _COLUMNS}
+    size = found.sizes.get(row["oid"])
+    table = found.tables.get(told(row["table_schema"], row["table_name"]))
+    values["table_bytes"] = table.bytes if table else row["table_pages"] * found.block
+    if not row["valid"]:
+        values["copy"] = any(is_copy_of(row["name"], sibling) for sibling in row["siblings"] or ())
         values["comment"] = row["comment"]
     if row["collation"] is not None:
-        collation = changed[row["collation"]]
-        values |= {name: collation[name] for name in ("name", "recorded", "actual")}
-        values["collation"] = values.pop("name")
-    values["rows"], _ = _rows_of(row, table)
-    if row["oid"] in trees:
-        guess = trees[row["oid"]][1]
+        collation = found.changed[row["collation"]]
+        values |= {"collation": collation["name"], "recorded": collation["recorded"], "actual": collation["actual"]}
+    values["rows"], _ = _rows_of(row)
+    if row["oid"] in found.trees:
+        guess = found.trees[row["oid"]][1]
         values |= {"least": guess.least, "most": guess.most, "how": guess.how, "source": guess.source.value}
     return ObjectFacts(
         name=told(row["schema"], row["name"]),
         kind=KIND,
-        table=table.name,
-        bytes=size if size is not None else int(row["pages"] * block),
+        table=told(row["table_schema"], row["table_name"]),
+        bytes=size if size is not None else int(row["pages"] * found.block),
         values=values,
     )

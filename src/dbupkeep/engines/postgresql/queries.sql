@@ -266,20 +266,40 @@ SELECT * FROM pg_stat_progress_vacuum WHERE pid = %(pid)s
 SELECT * FROM pg_stat_progress_analyze WHERE pid = %(pid)s
 
 -- name: indexes
--- One row for each index of a table, a materialized view or a TOAST table; no sizes, which would look at every file.
+-- Indexes that may need a rebuild, or all, each with its table's counters: those that are invalid, that follow a changed
+-- collation, that have at least so many pages, or of which nothing was ever counted. No sizes, which would look at every
+-- file. The index of a TOAST table belongs to the main table.
 SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, x.relpages AS pages, x.reltuples::float8 AS entries,
-       coalesce(m.oid, t.oid)::bigint AS table_oid, t.relkind = 't' AS toast, a.amname::text AS method,
+       c.oid::bigint AS table_oid, o.nspname AS table_schema, c.relname AS table_name,
+       h.oid::bigint AS toast_oid, c.relpages + coalesce(h.relpages, 0) AS table_pages,
+       t.relkind = 't' AS toast, a.amname::text AS method,
        i.indisvalid AS valid, i.indisready AS ready, i.indisunique AS is_unique, i.indisexclusion AS exclusion,
        i.indpred IS NOT NULL AS partial, x.reloptions AS options,
-       (SELECT min(c) FROM unnest(i.indcollation) AS c WHERE c = ANY (%(collations)s::oid[]))::bigint AS collation,
+       (SELECT min(k) FROM unnest(i.indcollation) AS k WHERE k = ANY (%(collations)s::oid[]))::bigint AS collation,
+       t.reltuples::float8 AS rows, pg_stat_get_live_tuples(t.oid) AS live, pg_stat_get_dead_tuples(t.oid) AS dead,
+       pg_stat_get_mod_since_analyze(t.oid) AS modified, pg_stat_get_ins_since_vacuum(t.oid) AS inserted,
+       {{permission}} AS permitted, pg_has_role(x.relowner, 'USAGE') AS owned,
        CASE WHEN NOT i.indisvalid THEN obj_description(i.indexrelid, 'pg_class') END AS comment,
-       pg_has_role(x.relowner, 'USAGE') AS owned
+       CASE WHEN NOT i.indisvalid THEN (
+         SELECT array_agg(y.relname::text) FROM pg_index j JOIN pg_class y ON y.oid = j.indexrelid
+          WHERE j.indrelid = i.indrelid AND j.indexrelid <> i.indexrelid) END AS siblings
   FROM pg_index i
   JOIN pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i' AND x.relpersistence <> 't'
   JOIN pg_namespace n ON n.oid = x.relnamespace
   JOIN pg_am a ON a.oid = x.relam
   JOIN pg_class t ON t.oid = i.indrelid AND t.oid >= 16384
-  LEFT JOIN pg_class m ON m.reltoastrelid = t.oid AND t.relkind = 't'
+  LEFT JOIN pg_class w ON w.reltoastrelid = t.oid AND t.relkind = 't'
+  JOIN pg_class c ON c.oid = coalesce(w.oid, t.oid)
+  JOIN pg_namespace o ON o.oid = c.relnamespace
+  LEFT JOIN pg_class h ON h.oid = c.reltoastrelid AND h.oid <> 0
+ CROSS JOIN ({{role}}) m
+ WHERE %(everything)s OR NOT i.indisvalid OR x.relpages >= %(pages)s OR x.reltuples < 0
+    OR EXISTS (SELECT FROM unnest(i.indcollation) AS k WHERE k = ANY (%(collations)s::oid[]))
+
+-- name: index_count
+SELECT count(*) AS indexes
+  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i' AND x.relpersistence <> 't'
+ WHERE i.indrelid >= 16384
 
 -- name: changed_collations
 SELECT oid::bigint AS oid, collname::text AS name, collversion AS recorded, pg_collation_actual_version(oid) AS actual

@@ -11,7 +11,6 @@ from dbupkeep.engines.postgresql import bloat, blockers, needs, remains, words
 from dbupkeep.engines.postgresql.indexes import KIND
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry, hold_of
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
-from dbupkeep.engines.postgresql.names import split
 from dbupkeep.engines.postgresql.rebuild import BLOCKING, CONCURRENTLY, DROP, run, verify
 from dbupkeep.facts import Notice, ObjectFacts
 from dbupkeep.operations import Operation
@@ -51,11 +50,10 @@ class Due:
 
 def propose(q: Inquiry) -> list[Proposal]:
     """Decide by validity, damage, collations and bloat. Pure."""
-    tables = {table.name: table for table in q.facts.objects if table.kind != KIND}
     indexes = q.tables(KIND)
-    dues = sorted((due for index in indexes if (due := _due(q, index, indexes)) is not None), key=_order)
-    found = [_proposal(q, due, tables[due.index.table]) for due in dues]
-    idle = len(indexes) - len(dues)
+    dues = sorted((due for index in indexes if (due := _due(q, index)) is not None), key=_order)
+    found = [_proposal(q, due, table_of(due.index)) for due in dues]
+    idle = max(len(indexes), int(q.facts.number("indexes"))) - len(dues)
     return [*found, _idle(q, indexes, idle)] if idle or not found else found
 
 
@@ -63,10 +61,17 @@ def _order(due: Due) -> tuple[int, float, str]:
     return (due.rank, -(due.gain_bytes or 0), due.index.name)
 
 
-def _due(q: Inquiry, index: ObjectFacts, indexes: Sequence[ObjectFacts]) -> Due | None:
+def table_of(index: ObjectFacts) -> ObjectFacts:
+    """The table of an index, as far as a rebuild must know it."""
+    values = {"oid": index.values["table_oid"], "toast_oid": index.values["toast_oid"]}
+    size = int(needs.number(index.values, "table_bytes"))
+    return ObjectFacts(name=index.table, kind="table", bytes=size, values=values)
+
+
+def _due(q: Inquiry, index: ObjectFacts) -> Due | None:
     values = index.values
     if not values.get("valid"):
-        return _invalid(q, index, indexes)
+        return _invalid(index)
     if _damaged(q, index):
         return Due(index=index, rank=2, reason="the last check found it damaged, and it was not rebuilt since")
     if values.get("collation") and not _rebuilt_for(q, index):
@@ -81,15 +86,12 @@ def _due(q: Inquiry, index: ObjectFacts, indexes: Sequence[ObjectFacts]) -> Due 
     return due
 
 
-def _invalid(q: Inquiry, index: ObjectFacts, indexes: Sequence[ObjectFacts]) -> Due:
-    schema, name = split(index.name)
+def _invalid(index: ObjectFacts) -> Due:
     size = words.size(index.bytes or 0)
     if remains.is_marked(index.values):
-        return Due(
-            index=index, rank=0, reason=f"an unfinished copy of {size} that an earlier run of ours left", method=DROP
-        )
-    beside = [split(other.name) for other in indexes if other.table == index.table and other is not index]
-    if any(remains.is_copy_of(name, base) for within, base in beside if within == schema):
+        reason = f"an unfinished copy of {size} that an earlier run of ours left"
+        return Due(index=index, rank=0, reason=reason, method=DROP)
+    if index.values.get("copy"):
         reason = f"an unfinished copy of {size} that a REINDEX CONCURRENTLY left; it may cost every write"
         return Due(index=index, rank=0, reason=reason, method=DROP)
     return Due(index=index, rank=1, reason="it is invalid: no query uses it, and it may cost every write")
@@ -242,12 +244,13 @@ def _notices(q: Inquiry, index: ObjectFacts) -> tuple[Notice, ...]:
 def _idle(q: Inquiry, indexes: Sequence[ObjectFacts], idle: int) -> Proposal:
     least = q.threshold("min_bytes")
     big = [index for index in indexes if (index.bytes or 0) >= least and index.values.get("valid")]
+    known = max(len(indexes), int(q.facts.number("indexes")))
     unknown = [index.name for index in big if predicted(q, index).gain(index.bytes or 0) is None]
     said = f"; of {len(unknown)} it is not known ({words.listed(unknown)})" if unknown else ""
     return q.skip(
-        f"{idle:,} of {len(indexes):,} indexes need none: due when invalid, or from {words.share(q.threshold('gain_share'))}"
+        f"{idle:,} of {known:,} indexes need none: due when invalid, or from {words.share(q.threshold('gain_share'))}"
         f" of predicted gain and {words.size(least)} on{said}",
-        indexes=len(indexes),
+        indexes=known,
         idle=idle,
         unknown=len(unknown),
     )

@@ -81,22 +81,25 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
             "database_oid": handle.identity.database_oid,
         },
         values={**server, **around.values, "standby": handle.identity.standby, "role": handle.identity.role,
-                "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work), **_waited_for(handle, scope)},
-        objects=(*tables, *_indexes(handle, scope, tables)),
+                "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work), **_around_indexes(handle, scope, everything=everything)},
+        objects=(*tables, *_indexes(handle, scope, chosen, tables)),
         notices=around.notices,
     )  # fmt: skip
 
 
-def _indexes(handle: Handle, scope: Scope, tables: Sequence[ObjectFacts]) -> Sequence[ObjectFacts]:
+def _indexes(handle: Handle, scope: Scope, chosen: Selection, tables: Sequence[ObjectFacts]) -> Sequence[ObjectFacts]:
     """Where somebody asks for them."""
-    return indexes.look(handle, tables) if Operation.REINDEX in scope.operations else ()
+    if Operation.REINDEX not in scope.operations:
+        return ()
+    return indexes.look(handle, chosen, tables, everything=scope.policy.force or chosen.is_choice)
 
 
-def _waited_for(handle: Handle, scope: Scope) -> dict[str, Value]:
-    """Who would make CONCURRENTLY wait."""
+def _around_indexes(handle: Handle, scope: Scope, *, everything: bool) -> dict[str, Value]:
+    """Who would make CONCURRENTLY wait; and how many indexes there are, where not all are looked at."""
     if Operation.REINDEX not in scope.operations:
         return {}
-    return {"long_transactions": blockers.kept(blockers.long_transactions(handle, _OPEN))}
+    waited: dict[str, Value] = {"long_transactions": blockers.kept(blockers.long_transactions(handle, _OPEN))}
+    return waited if everything else {**waited, "indexes": handle.row("index_count")["indexes"]}
 
 
 def _missing_statistics(handle: Handle, scope: Scope, server: Mapping[str, Any]) -> dict[int, int]:

@@ -72,6 +72,16 @@ def test_bloat_is_found_rebuilt_verified_and_gone(bench: Workbench) -> None:
     assert "of 3 indexes need none" in rest.reason
 
 
+def test_an_index_of_a_table_that_needs_nothing_else_is_found(newest: Workbench) -> None:
+    bloated(newest)
+    newest.database.execute("ANALYZE", "VACUUM")
+    everything = Workbench(database=newest.database, exclude=())
+    assert [each.object for each in everything.due(Operation.VACUUM)] == []
+    found = everything.plan(REINDEX, policy=policy())
+    assert [each.object for each in found] == ["public.t_a", "public.t_pkey", ""]
+    assert "1 of 3 indexes" in found[-1].reason
+
+
 def test_small_indexes_are_left_alone(bench: Workbench) -> None:
     bloated(bench)
     assert bench.due(REINDEX) == []
