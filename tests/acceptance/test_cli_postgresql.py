@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dbupkeep.operations import Operation
-from tests.plugins.postgresql import Database
+from tests.plugins.postgresql import Database, Server
 from tests.plugins.postgresql_bench import Workbench, holding, until
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.engine("postgresql")
 BOTH = ("--operations", "vacuum,analyze", "--exclude", "pg_catalog.*", "--exclude", "information_schema.*")
 
 
-def test_planned_then_run_then_nothing_left(cli: Cli, database: Database) -> None:
-    bench = Workbench(database=database)
+def test_planned_then_run_then_nothing_left(cli: Cli, server: Server) -> None:
+    bench = Workbench(database=server.create())
     for name in ("a", "b"):
         bench.bloat(name)
     for number in range(30):
@@ -40,7 +40,8 @@ def test_planned_then_run_then_nothing_left(cli: Cli, database: Database) -> Non
     assert again.code == 0
     assert again.json["children"]["completed"] == 0
     assert again.json["children"]["skipped"] == 2
-    assert "a" in cli("history", bench.database.url).out
+    assert "public.a" in cli("history", bench.database.url).out
+    bench.database.drop()
 
 
 def test_a_saved_plan_is_applied_as_it_is_and_refused_when_it_no_longer_fits(cli: Cli, newest: Workbench) -> None:
