@@ -208,6 +208,20 @@ def test_a_policy_stops_nested_databases_too(handles: Handles) -> None:
     assert handles.job(run.id).outcome == Outcome.FAILED
 
 
+def test_a_policy_stops_what_an_inner_stop_has_stopped_already(handles: Handles) -> None:
+    """Skipping what is left of one database fails it, and that alone makes the run skip the rest: each ends once."""
+    run = orchestration(run=True, errors=ErrorPolicy(on_error=OnError.FAIL))
+    last = execution(run, 5, hold="find", target="place")
+    handles.life.submit(Submission(jobs=[run, last], slots={"place": 1}))
+    half, whole = (family(*parts, target=f"fake:///{len(parts)}", starter=run) for parts in ("ab", "c"))
+    for made in (half, whole):
+        handles.life.submit(made.submission)
+    handles.finish(half.children[0], failed())
+    handles.finish(whole.children[0], failed())
+    assert handles.statuses((*half.children, last)) == ["failed", "skipped", "skipped"]
+    assert handles.job(run.id).outcome == Outcome.FAILED
+
+
 def test_prune_takes_the_definition_and_the_keys_of_a_run(handles: Handles) -> None:
     run = orchestration(run=True)
     discovery = replace(execution(run, 0, hold="find", target="place"), type=JobType.DATABASE_DISCOVERY)
