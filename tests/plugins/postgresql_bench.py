@@ -89,10 +89,10 @@ class Workbench:
             f"DELETE FROM {name} WHERE id <= {dead}",
         )
 
-    def slowly(self) -> None:
+    def slowly(self, delay: str = "20ms") -> None:
         """Have every VACUUM in this database take its time."""
         self.database.execute(
-            f"ALTER DATABASE {self.database.name} SET vacuum_cost_delay = '20ms'",
+            f"ALTER DATABASE {self.database.name} SET vacuum_cost_delay = '{delay}'",
             f"ALTER DATABASE {self.database.name} SET vacuum_cost_limit = 20",
         )
 

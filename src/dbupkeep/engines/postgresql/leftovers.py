@@ -11,7 +11,7 @@ from dbupkeep.engines.postgresql import maintain, needs, rebuild, remains
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.errors import Busy, Refused
 from dbupkeep.jobs import Effective
-from dbupkeep.operations import Operation
+from dbupkeep.operations import CATALOGUE, Operation
 from dbupkeep.plans import PlanItem
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ def clean(handle: Handle, leftover: Leftover) -> None:
 
 def recover(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
     """Before an attempt after a lost one: end its session, drop what it left, and look whether it was done after all."""
-    maintain.fit_to_work(handle, item)
+    maintain.fit_to_work(handle, item, writes=CATALOGUE[item.operation].writes)
     end_orphans(handle, tag)
     if item.operation is Operation.REINDEX:
         return _recover_rebuild(handle, item, notes)
+    if item.operation in (Operation.VACUUM, Operation.ANALYZE):
+        return maintain.recovered(handle, item)
     return None
 
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from dbupkeep.engine import Report, Work
-from dbupkeep.engines.postgresql import replicas, words
+from dbupkeep.engine import Evidence, Report, Work
+from dbupkeep.engines.postgresql import needs, replicas, words
 from dbupkeep.engines.postgresql.faults import LOCK_NOT_AVAILABLE, PLAIN_WARNING, UNDEFINED_TABLE
 from dbupkeep.engines.postgresql.handle import Said
 from dbupkeep.engines.postgresql.names import identifier, split
 from dbupkeep.engines.postgresql.watch import Read, Watch, watched
 from dbupkeep.errors import Busy, Gone, Interrupted, Kind, Lost, NotPermitted, OperationError, Refused, UpkeepError
 from dbupkeep.facts import Value
+from dbupkeep.jobs import Effective
+from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
 from dbupkeep.progress import measured
 
@@ -32,6 +34,12 @@ Build = Callable[[Sequence["sql.Composable"], bool], "sql.Composable"]
 
 BATCH = 32
 """Small tables to a statement: enough to save most of the round trips, few enough to stop between."""
+
+_COUNTED: Mapping[Operation, tuple[str, tuple[str, ...]]] = {
+    Operation.VACUUM: ("vacuums", ("dead", "inserted")),
+    Operation.ANALYZE: ("analyzes", ("modified",)),
+}
+"""What the server counts of an operation, and the rows that are its work."""
 
 _NOTED = 0.4
 """Seconds from which on a wait for replicas is told."""
@@ -95,8 +103,27 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
     )
 
 
-def fit_to_work(handle: Handle, item: PlanItem) -> None:
-    """Refuse another server or database than the plan's, and one that takes no changes."""
+def recovered(handle: Handle, item: PlanItem) -> Evidence | None:
+    """Whether a lost attempt had done it after all: each table was, and little is left of what there was to do."""
+    counter, measures = _COUNTED[item.operation]
+    found = states(handle, oids_of(item))
+    times = sum(int(row[counter] or 0) for row in found.values()) - needs.number(item.evidence, counter)
+    planned = sum(needs.number(item.evidence, name) for name in measures)
+    left = sum(float(row[name] or 0) for row in found.values() for name in measures)
+    if not found or times < len(found) or left > planned / 2 or item.options.get("stages"):
+        return None
+    after = summed(found.values())
+    before = {**after, **{name: item.evidence.get(name) for name in (*measures, "bytes") if name in item.evidence}}
+    return Evidence(
+        effective=Effective.YES,
+        reason=f"the attempt before had done it: of {planned:,.0f} rows to look after {left:,.0f} are left",
+        before=before,
+        after=after,
+    )
+
+
+def fit_to_work(handle: Handle, item: PlanItem, *, writes: bool = True) -> None:
+    """Refuse another server or database than the plan's, and for work that writes one that takes no changes."""
     for name, now, what in (
         ("system", handle.identity.system, "server"),
         ("database_oid", handle.identity.database_oid, "database"),
@@ -109,7 +136,7 @@ def fit_to_work(handle: Handle, item: PlanItem) -> None:
                 hint="plan again; nothing was done",
                 kind=Kind.REPLACED,
             )
-    if handle.identity.standby:
+    if writes and handle.identity.standby:
         raise Refused(
             f"{handle.identity.key} is a standby", why="it takes no changes", hint="maintain its primary",
             kind=Kind.READ_ONLY,

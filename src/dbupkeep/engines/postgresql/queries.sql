@@ -205,7 +205,7 @@ SELECT c.oid::bigint AS oid, pg_table_size(c.oid) AS bytes, pg_indexes_size(c.oi
        age(CASE WHEN c.relkind <> 'p' THEN c.relfrozenxid END) AS age,
        pg_stat_get_dead_tuples(c.oid) + coalesce(pg_stat_get_dead_tuples(nullif(c.reltoastrelid, 0)), 0) AS dead,
        pg_stat_get_ins_since_vacuum(c.oid) AS inserted, pg_stat_get_mod_since_analyze(c.oid) AS modified,
-       pg_stat_get_vacuum_count(c.oid) + coalesce(pg_stat_get_vacuum_count(nullif(c.reltoastrelid, 0)), 0) AS vacuums,
+       pg_stat_get_vacuum_count(c.oid) AS vacuums,
        pg_stat_get_analyze_count(c.oid) AS analyzes
   FROM pg_class c
  WHERE c.oid = ANY (%(oids)s::oid[])
@@ -413,3 +413,14 @@ SELECT a.pid, a.state, a.query, a.backend_start::text AS started
   FROM pg_stat_activity a
  WHERE a.application_name = %(tag)s AND a.usename = current_user AND a.datname = current_database()
    AND a.pid <> pg_backend_pid()
+
+-- name: btrees
+-- The valid B-trees of some tables and of their TOAST tables.
+SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, pg_relation_size(i.indexrelid) AS bytes
+  FROM pg_index i
+  JOIN pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i'
+  JOIN pg_am a ON a.oid = x.relam AND a.amname = 'btree'
+  JOIN pg_namespace n ON n.oid = x.relnamespace
+ WHERE i.indisvalid AND i.indisready AND i.indrelid IN (
+       SELECT unnest(ARRAY[c.oid, c.reltoastrelid]) FROM pg_class c WHERE c.oid = ANY (%(oids)s::oid[]))
+ ORDER BY i.indrelid, x.relname

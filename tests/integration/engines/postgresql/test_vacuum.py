@@ -332,6 +332,37 @@ def test_two_of_us_are_never_on_one_table(newest: Workbench) -> None:
         newest.perform(newest.item(VACUUM))  # the lock went with the statement, not with the session
 
 
+# --- after a lost attempt ---
+
+
+@pytest.mark.parametrize("operation", [VACUUM, Operation.ANALYZE])
+def test_what_a_lost_attempt_had_done_is_not_done_again(bench: Workbench, operation: Operation) -> None:
+    bench.bloat()
+    item = bench.item(operation)
+    with bench.session(tag="dbupkeep:later:2") as session:
+        assert session.recover(item, "dbupkeep:later:1") is None
+        bench.perform(item)
+        found = session.recover(item, "dbupkeep:later:1")
+    assert found is not None
+    assert found.effective is Effective.YES
+    assert set(found.before) == set(found.after)
+
+
+def test_the_session_of_a_lost_attempt_is_ended_first(newest: Workbench) -> None:
+    newest.bloat(rows=60_000, dead=30_000)
+    newest.slowly("100ms")
+    item = newest.item(VACUUM)
+    with newest.session(tag="dbupkeep:lost:1") as lost, newest.session(tag="dbupkeep:lost:2") as session:
+        running = in_thread(lambda: lost.run(item, Recorder()))
+        until(lambda: newest.database.query("SELECT FROM pg_stat_progress_vacuum"))
+        assert session.recover(item, "dbupkeep:lost:1") is None
+        assert newest.database.query("SELECT FROM pg_stat_progress_vacuum") == []
+        with pytest.raises(OperationError):
+            running.outcome()
+        newest.database.execute(f"ALTER DATABASE {newest.database.name} RESET ALL")
+        session.run(item, Recorder())
+
+
 # --- a plan that no longer fits ---
 
 
