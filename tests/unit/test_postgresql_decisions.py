@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -187,6 +187,26 @@ def test_what_is_due_by_age_is_frozen_for_good() -> None:
     assert low.options["freeze_min_age"] == 250_000
     (plain,) = due(database(table(dead=9000)), Operation.VACUUM)
     assert plain.options["aggressive"] is False
+
+
+def test_a_lowered_age_becomes_the_databases_own() -> None:
+    (frozen,) = due(database(table(age=110e6)), Operation.VACUUM)
+    assert "SKIP_DATABASE_STATS" not in vacuum.options_of(frozen.options, Version(180000))
+    (plain,) = due(database(table(dead=9000)), Operation.VACUUM)
+    assert "SKIP_DATABASE_STATS" in vacuum.options_of(plain.options, Version(180000))
+
+
+@pytest.mark.parametrize(("seconds", "decision"), [(7200.0, Decision.DEFER), (60.0, Decision.RUN)])
+def test_what_could_not_be_removed_waits_until_its_keeper_is_gone(seconds: float, decision: Decision) -> None:
+    past = Measurement(
+        at=NOW - timedelta(hours=1), engine="postgresql", target="x", object="public.t", operation=Operation.VACUUM,
+        method="plain", seconds=2.0, work_bytes=1, bytes_before=1, bytes_after=1, effective="no",
+    )  # fmt: skip
+    history = History(own=(past,))
+    facts = database(table(dead=9000), horizon_holder="pid 7", horizon_seconds=seconds)
+    assert plan(facts, Operation.VACUUM, history=history)[0].decision is decision
+    assert plan(database(table(dead=9000)), Operation.VACUUM, history=history)[0].decision is Decision.RUN
+    assert plan(facts, Operation.VACUUM, history=history, policy=Policy(force=True))[0].decision is Decision.RUN
 
 
 def test_wraparound_is_warned_of() -> None:

@@ -81,7 +81,10 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     changed, left = needs.number(work.before, "modified"), needs.number(after, "modified")
     counted = any(row["analyzes"] for row in found.values())
     if not counted:
-        effective, reason = Effective.UNKNOWN, "the server counts nothing (track_counts is off)"
+        effective, reason = (
+            Effective.UNKNOWN,
+            "the server has not counted it (track_counts is off, or it does not count such tables)",
+        )
     else:
         effective = Effective.YES
         reason = f"statistics are fresh: {changed:,.0f} rows had changed, and {left:,.0f} have since"

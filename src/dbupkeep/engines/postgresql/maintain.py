@@ -21,7 +21,7 @@ from dbupkeep.facts import Value
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
-from dbupkeep.progress import measured
+from dbupkeep.progress import Progress, measured
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -84,7 +84,8 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
     report.stage(manner.verb, item.object)
     started = perf_counter()
     deadline = _number(item, "deadline")
-    with watched(handle, report, manner.view, manner.read(before), deadline=deadline) as watch:
+    read = manner.read(before) if len(names) == 1 else _phase_alone
+    with watched(handle, report, manner.view, read, deadline=deadline) as watch:
         _do(work, watch)
     seconds = perf_counter() - started
     _check(work)
@@ -297,6 +298,11 @@ def _summary(work: _Round, left: Sequence[int]) -> UpkeepError:
 def _short(before: Mapping[int, Row], names: Mapping[int, str]) -> dict[str, list[int]]:
     """Of each member: dead rows, changed rows, bytes and age, as they were."""
     return {name: member(before[oid]) for oid, name in names.items() if oid in before}
+
+
+def _phase_alone(row: Row) -> Progress:
+    """Of a group, the tables that are done are counted; how far one of them is, is no share of the whole."""
+    return Progress(stage=str(row["phase"]))
 
 
 def compared(item: PlanItem, work: Work, found: Mapping[int, Row]) -> dict[str, Value]:

@@ -120,7 +120,7 @@ c.relallfrozen
 -- the rule of vacuumdb --missing-stats-only. Wants SELECT on pg_statistic.
 SELECT a.attrelid::bigint AS oid, count(*) AS missing
   FROM pg_attribute a
-  JOIN pg_class c ON c.oid = a.attrelid AND (c.reltuples <> 0 OR c.relkind = 'p') AND c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+  JOIN pg_class c ON c.oid = a.attrelid AND (c.reltuples <> 0 OR c.relkind = 'p' OR pg_stat_get_live_tuples(c.oid) > 0) AND c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
   LEFT JOIN pg_statistic s ON s.starelid = a.attrelid AND s.staattnum = a.attnum AND s.stainherit = (c.relkind = 'p')
  WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0 AND a.attgenerated <> 'v'
    AND s.starelid IS NULL AND (c.oid >= 16384 OR c.relkind <> 'r')
@@ -351,6 +351,7 @@ SELECT n.nspname AS schema, e.extversion AS version, bool_and(has_function_privi
   FROM pg_extension e
   JOIN pg_namespace n ON n.oid = e.extnamespace
   JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = %(function)s
+   AND oidvectortypes(p.proargtypes) = %(arguments)s
  WHERE e.extname = %(name)s
  GROUP BY n.nspname, e.extversion
 

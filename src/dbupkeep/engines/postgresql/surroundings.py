@@ -40,6 +40,8 @@ def look(handle: Handle, now: datetime) -> Surroundings:
     values: dict[str, Value] = {name: value for name, value in replication.items() if value is not None}
     if holders:
         values |= {"horizon_age": holders[0]["age"], "horizon_holder": holder(holders[0])}
+        if holders[0]["seconds"] is not None:
+            values["horizon_seconds"] = holders[0]["seconds"]
     return Surroundings(
         values=values,
         at_work={str(row["oid"]): _worker(row) for row in handle.rows("at_work")},

@@ -95,7 +95,8 @@ def options_of(options: Mapping[str, Value], version: Version, *, skip_locked: b
         found.append("PROCESS_TOAST FALSE")
     if options.get("process_main") is False and version.has(VACUUM_OPTIONS["process_main"]):
         found.append("PROCESS_MAIN FALSE")
-    if version.has(VACUUM_OPTIONS["skip_database_stats"]):
+    # Once a table's age is lowered the database's own is to follow; else it would be reckoned again for each table.
+    if version.has(VACUUM_OPTIONS["skip_database_stats"]) and not options.get("aggressive"):
         found.append("SKIP_DATABASE_STATS")
     found += buffers(options, version)
     return found
@@ -291,7 +292,18 @@ def _in_the_way(q: Inquiry, share: Share) -> str:
         worker = at_work.get(str(share.tables[0].values.get("oid")))
         if worker and "wraparound" in worker:
             return f"{worker} is on it, and must not be disturbed"
-    return ""
+    return "" if share.dues[0].need.freeze or q.policy.force else _still_kept(q, share)
+
+
+def _still_kept(q: Inquiry, share: Share) -> str:
+    """Whether the last run could not remove the dead rows, and the one who kept them is still there."""
+    last = q.history.last(q.operation, share.object)
+    if last is None or last.effective != Effective.NO.value or "horizon_holder" not in q.facts.values:
+        return ""
+    since = q.scope.now.timestamp() - needs.number(q.facts.values, "horizon_seconds", default=float("inf"))
+    if since > last.at.timestamp():
+        return ""
+    return f"as in the last run, dead rows are kept by {q.facts.values['horizon_holder']}"
 
 
 def _idle(q: Inquiry, idle: int) -> Proposal:
