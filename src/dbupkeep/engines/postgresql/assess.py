@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import analyze, reindex, vacuum
+from dbupkeep.engines.postgresql import analyze, check, reindex, vacuum
 from dbupkeep.engines.postgresql.inquiry import Inquiry
 from dbupkeep.estimates import History
 from dbupkeep.facts import DatabaseFacts
@@ -17,6 +17,7 @@ PROPOSE: Mapping[Operation, Callable[[Inquiry], Sequence[Proposal]]] = {
     Operation.VACUUM: vacuum.propose,
     Operation.ANALYZE: analyze.propose,
     Operation.REINDEX: reindex.propose,
+    Operation.CHECK: check.propose,
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engines.postgresql import bloat
+from dbupkeep.engines.postgresql.extensions import PGSTATINDEX
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.remains import is_copy_of
 from dbupkeep.errors import UpkeepError
@@ -89,14 +90,6 @@ def tree_of(row: Mapping[str, Any], size: int, columns: Sequence[dict[str, objec
     )
 
 
-def function_of(handle: Handle, extension: str, function: str) -> sql.Identifier | None:
-    """A function of an extension, for a statement; None where it is not installed, or this role may not call it."""
-    from psycopg import sql
-
-    found = handle.rows("extension", {"name": extension, "function": function})
-    return sql.Identifier(found[0]["schema"], function) if found and found[0]["callable"] else None
-
-
 def pages_of(handle: Handle, function: sql.Identifier, oid: int) -> bloat.Pages | None:
     """Read all pages of a B-tree; None when it cannot be read now."""
     from psycopg import sql
@@ -143,7 +136,7 @@ def _trees(
 def _read(
     handle: Handle, trees: Mapping[int, tuple[bloat.Index, bloat.Predicted]]
 ) -> dict[int, tuple[bloat.Index, bloat.Predicted]]:
-    function = function_of(handle, "pgstattuple", "pgstatindex")
+    function = PGSTATINDEX.callable(handle)
     if function is None:
         return {}
     left, found = _READ_AT_MOST, {}

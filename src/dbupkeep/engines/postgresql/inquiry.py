@@ -31,6 +31,7 @@ DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
         **LIMITS,
     },
     Operation.ANALYZE: {"threshold_share": 0.5, **_STATEMENT, **_GROUPS},
+    Operation.CHECK: {"method": "order", "lock_wait": 10.0, **_GROUPS},
     Operation.REINDEX: {
         "gain_share": 0.3,
         "min_bytes": 64 * 1024 * 1024,
@@ -47,7 +48,12 @@ DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
 From `group_from` tables below `group_bytes` on, small tables share statements.
 """
 
-RATES: Mapping[Operation, float] = {Operation.VACUUM: 150e6, Operation.ANALYZE: 200e6, Operation.REINDEX: 100e6}
+RATES: Mapping[Operation, float] = {
+    Operation.VACUUM: 150e6,
+    Operation.ANALYZE: 200e6,
+    Operation.REINDEX: 100e6,
+    Operation.CHECK: 200e6,
+}
 """Bytes a second to expect before there is any history."""
 
 BUCKETS = 4
@@ -150,17 +156,19 @@ class Draft:
     space: tuple[SpaceNeed, ...] = ()
     gain: int | None = None
     defer: str = ""  # what is in its way
+    writes: bool = True
 
 
 def propose(q: Inquiry, draft: Draft) -> Proposal:
     """A proposal to run, or to come back for."""
     estimate = q.estimate(draft.work_bytes, object=draft.object, gain=draft.gain)
     group = len(draft.tables) > 1
-    defer = "the server is a standby, which takes no changes" if q.standby else draft.defer
+    kept_out = q.standby and draft.writes
+    defer = "the server is a standby, which takes no changes" if kept_out else draft.defer
     return Proposal(
         operation=q.operation,
         object=draft.object,
-        decision=Decision.SKIP if q.standby else Decision.DEFER if defer else Decision.RUN,
+        decision=Decision.SKIP if kept_out else Decision.DEFER if defer else Decision.RUN,
         reason=f"{draft.reason}; but {defer}" if defer else draft.reason,
         method=draft.method,
         hold=draft.hold,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import blockers, maintain, needs, remains, words
-from dbupkeep.engines.postgresql.indexes import function_of, pages_of
+from dbupkeep.engines.postgresql.extensions import PGSTATINDEX
+from dbupkeep.engines.postgresql.indexes import pages_of
 from dbupkeep.engines.postgresql.names import identifier, split
 from dbupkeep.engines.postgresql.progress import of_reindex
 from dbupkeep.engines.postgresql.remains import Intent
@@ -310,7 +311,7 @@ def _density(handle: Handle, state: Row) -> float | None:
     """How full the leaves of a B-tree are, where that can be read in reasonable time."""
     if state["method"] != "btree" or not state["valid"] or state["bytes"] > _READ_FOR_EVIDENCE:
         return None
-    function = function_of(handle, "pgstattuple", "pgstatindex")
+    function = PGSTATINDEX.callable(handle)
     pages = pages_of(handle, function, state["oid"]) if function else None
     return round(pages.density, 3) if pages else None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dbupkeep.engines.postgresql import bloat, blockers, needs, remains, words
 from dbupkeep.engines.postgresql.indexes import KIND
-from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry, hold_of
+from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry, group_of, hold_of
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.rebuild import BLOCKING, CONCURRENTLY, DROP, run, verify
 from dbupkeep.facts import Notice, ObjectFacts
@@ -98,7 +98,8 @@ def _invalid(index: ObjectFacts) -> Due:
 
 
 def _damaged(q: Inquiry, index: ObjectFacts) -> bool:
-    last = q.history.last(Operation.CHECK, index.table)
+    checked = {index.table, group_of(table_of(index))}
+    last = next((m for m in q.history.own if m.operation is Operation.CHECK and m.object in checked), None)
     if last is None or index.name not in json.loads(str(last.values.get("damaged") or "[]")):
         return False
     rebuilt = q.history.last(Operation.REINDEX, index.name)

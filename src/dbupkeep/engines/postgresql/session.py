@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Work
-from dbupkeep.engines.postgresql import analyze, leftovers, reindex, survey, vacuum
+from dbupkeep.engines.postgresql import analyze, check, leftovers, reindex, survey, vacuum
 from dbupkeep.engines.postgresql.handle import Handle
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
@@ -31,6 +31,7 @@ _MODULES: Mapping[Operation, ModuleType] = {
     Operation.VACUUM: vacuum,
     Operation.ANALYZE: analyze,
     Operation.REINDEX: reindex,
+    Operation.CHECK: check,
 }
 PERFORMERS = cast("Mapping[Operation, Performer]", _MODULES)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Scope
 from dbupkeep.engines.postgresql import blockers, indexes, needs, surroundings
+from dbupkeep.engines.postgresql.extensions import AMCHECK
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.selection import Selection, selection
 from dbupkeep.errors import Missing
@@ -54,7 +55,8 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
     server = handle.row("server")
     server["partial_analyze"] = handle.identity.version.has(18)
     missing = _missing_statistics(handle, scope, server)
-    everything = scope.policy.force or chosen.is_choice
+    beyond_counters = {Operation.CHECK, Operation.OPTIMIZE} & set(scope.operations)
+    everything = scope.policy.force or chosen.is_choice or bool(beyond_counters)
     blind = Operation.ANALYZE in scope.operations and not server["sees_statistics"]
     asked = {"everything": everything, "floor": needs.FLOOR, "also": list(missing), "blind": blind}
     objects = _tables(handle.rows("tables", asked), chosen, server, missing)
@@ -81,7 +83,7 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
             "database_oid": handle.identity.database_oid,
         },
         values={**server, **around.values, "standby": handle.identity.standby, "role": handle.identity.role,
-                "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work), **_around_indexes(handle, scope, everything=everything)},
+                "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work), **_around_indexes(handle, scope, everything=everything), **_helpers(handle, scope)},
         objects=(*tables, *_indexes(handle, scope, chosen, tables)),
         notices=around.notices,
     )  # fmt: skip
@@ -92,6 +94,11 @@ def _indexes(handle: Handle, scope: Scope, chosen: Selection, tables: Sequence[O
     if Operation.REINDEX not in scope.operations:
         return ()
     return indexes.look(handle, chosen, tables, everything=scope.policy.force or chosen.is_choice)
+
+
+def _helpers(handle: Handle, scope: Scope) -> dict[str, Value]:
+    """The extensions that what was asked for wants: ready, or what is lacking."""
+    return {"amcheck": AMCHECK.state(handle)} if Operation.CHECK in scope.operations else {}
 
 
 def _around_indexes(handle: Handle, scope: Scope, *, everything: bool) -> dict[str, Value]:
