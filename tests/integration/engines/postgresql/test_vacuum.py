@@ -332,6 +332,40 @@ def test_two_of_us_are_never_on_one_table(newest: Workbench) -> None:
         newest.perform(newest.item(VACUUM))  # the lock went with the statement, not with the session
 
 
+@pytest.mark.parametrize("operation", [VACUUM, Operation.ANALYZE])
+def test_the_application_goes_on_beside_an_idle_reader(bench: Workbench, operation: Operation) -> None:
+    """Readers and writers never queue behind it: neither while it works, nor while it waits for its own lock."""
+    bench.bloat()
+    item = bench.item(operation, policy=quick(lock_wait=2.0))
+    with (
+        holding(bench.database, "SELECT count(*) FROM t"),
+        holding(bench.database, "LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE") as other,
+        bench.database.connect() as application,
+    ):
+        application.execute("SET lock_timeout = '100ms'")
+        running = in_thread(lambda: bench.perform(item))
+        waits = "SELECT FROM pg_stat_activity WHERE application_name = 'dbupkeep:test:1' AND wait_event_type = 'Lock'"
+        until(lambda: bench.database.query(waits))
+        for number in range(20):
+            application.execute("SELECT a FROM t WHERE id = 15000")
+            application.execute("UPDATE t SET a = 'z' WHERE id = %s", (15000 + number,))
+        other.rollback()
+        _, evidence = running.outcome()
+    assert evidence.effective is Effective.YES
+
+
+def test_the_tail_is_given_back_only_when_asked_for(newest: Workbench) -> None:
+    newest.bloat(rows=60_000, dead=0)
+    newest.database.execute("DELETE FROM t WHERE id > 10000")
+    before = newest.database.value("SELECT pg_relation_size('t')")
+    newest.perform(newest.item(VACUUM))
+    assert newest.database.value("SELECT pg_relation_size('t')") == before
+    (item,) = newest.due(VACUUM, policy=Policy(force=True), truncate=True)
+    assert "ACCESS EXCLUSIVE" in item.locks
+    newest.perform(item_of(item))
+    assert newest.database.value("SELECT pg_relation_size('t')") < before
+
+
 # --- after a lost attempt ---
 
 
