@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dbupkeep.definitions import Policy, Setting
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import names, needs, progress, vacuum
+from dbupkeep.engines.postgresql import names, needs, progress, survey, vacuum
 from dbupkeep.engines.postgresql.assess import assess
 from dbupkeep.engines.postgresql.doctor import settings_findings, version_finding
 from dbupkeep.engines.postgresql.drift import drift
@@ -255,6 +255,17 @@ def test_a_partitioned_tables_analyze_reaches_its_partitions_until_17(number: in
     items = due(database(parent, leaf, version=number), Operation.ANALYZE)
     assert sorted(each.object for each in items) == wanted
     assert [each.options["only"] for each in items if each.object == "public.parent"] == [number >= 180000]
+
+
+@pytest.mark.parametrize(("later", "anew"), [(timedelta(hours=1), 100.0), (timedelta(minutes=1), 0.0)])
+def test_a_partition_that_was_analyzed_anew_has_changed_for_its_parents_too(later: timedelta, anew: float) -> None:
+    grandparent = {"oid": 1, "kind": "p", "parent": None, "rows": -1.0, "pages": 0, "modified": 0, "analyzed_at": NOW}
+    parent = {**grandparent, "oid": 2, "parent": 1}
+    leaf = {"oid": 3, "kind": "r", "parent": 2, "rows": 1000.0, "pages": 5, "modified": 7, "analyzed_at": NOW + later}
+    sums = survey.of_partitions([grandparent, parent, leaf], 0.1)
+    for oid in (1, 2):
+        assert needs.number(sums[oid], "anew") == anew
+        assert (sums[oid]["rows"], sums[oid]["modified"], sums[oid]["partitions"]) == (1000.0, 7.0, 1)
 
 
 def test_a_partitioned_table_that_we_analyzed_last_is_not_due_by_its_partitions() -> None:

@@ -122,7 +122,7 @@ def _missing_statistics(handle: Handle, scope: Scope, server: Mapping[str, Any])
 def _tables(
     rows: Sequence[Mapping[str, Any]], chosen: Selection, server: Mapping[str, Any], missing: Mapping[int, int]
 ) -> list[ObjectFacts]:
-    below = _of_partitions(rows, float(server["analyze_scale"]))
+    below = of_partitions(rows, float(server["analyze_scale"]))
     found = []
     for row in rows:
         if not chosen.takes(row["schema"], row["name"]) or _too_young(row, chosen):
@@ -164,7 +164,7 @@ def _own_settings(options: Sequence[str] | None, prefix: str) -> dict[str, Value
     return found
 
 
-def _of_partitions(rows: Sequence[Mapping[str, Any]], scale: float) -> dict[int, dict[str, Value]]:
+def of_partitions(rows: Sequence[Mapping[str, Any]], scale: float) -> dict[int, dict[str, Value]]:
     """For each partitioned table: rows, pages and changes of the partitions below it.
 
     The server counts no changes for the parent. A partition that was analysed anew since its parent has changed by
