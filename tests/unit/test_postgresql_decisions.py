@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from dbupkeep.definitions import Policy, Setting
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import names, needs, progress, survey, vacuum
+from dbupkeep.engines.postgresql import names, needs, progress, vacuum
 from dbupkeep.engines.postgresql.assess import assess
 from dbupkeep.engines.postgresql.doctor import settings_findings, version_finding
 from dbupkeep.engines.postgresql.drift import drift
 from dbupkeep.engines.postgresql.names import Patterns
 from dbupkeep.engines.postgresql.queries import query
 from dbupkeep.engines.postgresql.selection import FLAGS, selection
+from dbupkeep.engines.postgresql.survey import of_partitions
 from dbupkeep.engines.postgresql.urls import key_of, parameters_of, with_database
 from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.errors import UsageError
@@ -262,7 +263,7 @@ def test_a_partition_that_was_analyzed_anew_has_changed_for_its_parents_too(late
     grandparent = {"oid": 1, "kind": "p", "parent": None, "rows": -1.0, "pages": 0, "modified": 0, "analyzed_at": NOW}
     parent = {**grandparent, "oid": 2, "parent": 1}
     leaf = {"oid": 3, "kind": "r", "parent": 2, "rows": 1000.0, "pages": 5, "modified": 7, "analyzed_at": NOW + later}
-    sums = survey.of_partitions([grandparent, parent, leaf], 0.1)
+    sums = of_partitions([grandparent, parent, leaf], 0.1)
     for oid in (1, 2):
         assert needs.number(sums[oid], "anew") == anew
         assert (sums[oid]["rows"], sums[oid]["modified"], sums[oid]["partitions"]) == (1000.0, 7.0, 1)

@@ -137,7 +137,7 @@ def _tables(
             values["system"] = True
         if row["kind"] == "p":
             values.update(below.get(row["oid"], {}))
-        elif row["parent"]:
+        if row["parent"]:
             values["parent"] = row["parent"]
         found.append(
             ObjectFacts(name=told(row["schema"], row["name"]), kind=KINDS[row["kind"]], bytes=None, values=values)
