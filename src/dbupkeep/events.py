@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar
 
 from dbupkeep.codec import from_json, to_json
@@ -20,13 +21,19 @@ class Event:
     name: ClassVar[str] = ""
 
     def data(self) -> dict[str, Any]:
-        """The event's own fields as JSON values, without what is empty and need not be there to be read again."""
-        needed = {each.name for each in fields(self) if each.default is MISSING and each.default_factory is MISSING}
-        return {
-            key: value
-            for key, value in to_json(self).items()
-            if key in needed or value not in (None, "", {}, [], False)
-        }
+        """The event's own fields as JSON values, without what is empty and is so when it is not there."""
+        defaults = _defaults(type(self))
+        return {name: value for name, value in to_json(self).items() if value or value != defaults.get(name, MISSING)}
+
+
+@cache
+def _defaults(cls: type[Event]) -> Mapping[str, Any]:
+    """What reading fills in, as JSON values."""
+    made = {
+        each.name: each.default_factory() if each.default_factory is not MISSING else each.default
+        for each in fields(cls)
+    }
+    return {name: to_json(value) for name, value in made.items() if value is not MISSING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
