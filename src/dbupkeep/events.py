@@ -27,7 +27,7 @@ class Event:
 
 
 @cache
-def _defaults(cls: type[Event]) -> Mapping[str, Any]:
+def _defaults(cls: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a class of events
     """What reading fills in, as JSON values."""
     made = {
         each.name: each.default_factory() if each.default_factory is not MISSING else each.default
