@@ -110,6 +110,7 @@ WRONG: dict[str, tuple[Make, int, str | None, str]] = {
     "encrypted": (lambda path, make: noise(path), 13, None, ""),
     "hard-linked": (hard_linked, 13, "hard_linked", "hard links"),
     "dangling symlink": (lambda path, make: path.symlink_to("nowhere"), 10, "missing", "there is no file"),
+    "symlink to itself": (lambda path, make: path.symlink_to(path.name), 10, "missing", "cannot be reached"),
 }
 
 

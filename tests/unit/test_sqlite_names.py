@@ -93,6 +93,20 @@ def test_plain_paths_are_plain_in_urls(tmp_path: Path, monkeypatch: pytest.Monke
         assert target_of(text).url == f"sqlite://{file}", text
 
 
+def test_a_file_that_is_gone_is_never_taken_for_another_one_below_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone" / "app.db"
+    other = tmp_path / "here" / str(gone).lstrip("/")
+    other.parent.mkdir(parents=True)
+    other.touch()
+    monkeypatch.chdir(tmp_path / "here")
+    target = target_of(str(gone))
+    assert path_of(target.url) == gone
+    with pytest.raises(Missing):
+        engines.load("sqlite").connect(target)
+
+
 def test_target_is_named_as_it_was_written(tmp_path: Path) -> None:
     assert target_of(str(tmp_path / "app.db")).name == str(tmp_path / "app.db")
     assert target_of(str(tmp_path / "app.db"), name="shop").name == "shop"

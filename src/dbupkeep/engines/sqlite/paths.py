@@ -36,7 +36,7 @@ def target_of(
 
     Symbolic links are followed here, once; what was written is kept as the label `given` when it differs.
     """
-    written = path_of(text) if text.lower().startswith(("sqlite:", "file:")) else Path(text).expanduser()
+    written = _written(text) if text.lower().startswith(("sqlite:", "file:")) else Path(text).expanduser()
     if not str(text).strip() or "\0" in text:
         raise UsageError("no database was named", why="the path is empty or has a NUL in it", hint="give a path")
     real = Path(os.path.realpath(written))
@@ -59,14 +59,19 @@ def url_of(path: Path | str) -> str:
 
 
 def path_of(url: str) -> Path:
-    """Read the path of a `sqlite:` URL; one slash too many is forgiven, and a relative path that is there is taken."""
+    """Read the path of a `sqlite:` URL, wherever the program stands; one slash too many is forgiven."""
     rest = url.partition(":")[2]
     rest = rest.removeprefix("//") if rest.startswith("//") else rest
     path = Path(os.fsdecode(unquote(rest, errors="surrogateescape"))) if rest else Path()
-    if rest.startswith("//"):
-        return Path("/" + str(path).lstrip("/"))
+    return Path("/" + str(path).lstrip("/")) if rest.startswith("//") else path
+
+
+def _written(url: str) -> Path:
+    """The path that a person means, who may write a relative one as other tools want it: `sqlite:///app.db`."""
+    path = path_of(url)
     relative = Path(str(path).lstrip("/"))
-    return relative if path.is_absolute() and not os.path.lexists(path) and relative.exists() else path
+    absolute = path.is_absolute() and not url.partition(":")[2].startswith("////")
+    return relative if absolute and not os.path.lexists(path) and os.path.lexists(relative) else path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +115,8 @@ def examine(path: Path) -> Place:
             why=str(error.strerror),
             hint="run as a user who may enter its folder",
         ) from error
+    except OSError as error:  # a loop of links, a name that is too long, a file system that is gone
+        raise Missing(f"{path} cannot be reached", why=str(error.strerror), hint="check the path") from error
     _refuse_other_than_text(path)
     _refuse_other_than_file(path, found)
     if not os.access(path, os.R_OK):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
 
@@ -50,7 +52,7 @@ class SqliteSession:
         self.tag = tag
         self.given = target.labels.get("given", "")
         path = path_of(target.url)
-        real = path.resolve()
+        real = Path(os.path.realpath(path))  # of a loop of links it makes something, and `examine` refuses that
         if real != path.absolute():
             self.given = self.given or str(path)
         self.handle = Handle(real, View.WORK if purpose is Purpose.WORK else View.READ)

@@ -42,6 +42,11 @@ def pipe(lab: Any) -> Path:
     return Path(lab.folder / "pipe.db")
 
 
+def loop(lab: Any) -> Path:
+    (lab.folder / "loop.db").symlink_to("loop.db")
+    return Path(lab.folder / "loop.db")
+
+
 def hard_linked(lab: Any) -> Path:
     path = Path(lab.make())
     os.link(path, lab.folder / "second.db")
@@ -102,6 +107,7 @@ def cut_in_header(lab: Any) -> Path:
 CASES: list[tuple[Wrong, type[UpkeepError], Kind, str]] = [
     (missing, Missing, Kind.MISSING, "there is no file"),
     (empty, Refused, Kind.NOT_A_DATABASE, "is empty"),
+    (loop, Missing, Kind.MISSING, "cannot be reached: Too many levels of symbolic links"),
     (folder, Refused, Kind.NOT_A_DATABASE, "is a folder"),
     (pipe, Refused, Kind.NOT_A_DATABASE, "not a regular file"),
     (hard_linked, Refused, Kind.HARD_LINKED, "2 hard links"),
@@ -115,6 +121,12 @@ CASES: list[tuple[Wrong, type[UpkeepError], Kind, str]] = [
     (cut_off, Refused, Kind.CORRUPT, "the file has only"),
     (cut_in_header, Refused, Kind.CORRUPT, "within the header"),
 ]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["x" * 200] * 25)], ids=["name", "path"])
+def test_a_name_that_is_too_long_is_missing(lab: Any, name: str) -> None:
+    with pytest.raises(Missing, match="cannot be reached"):
+        engine.connect(target_of(str(lab.folder / name)))
 
 
 @pytest.mark.parametrize("purpose", list(Purpose))
@@ -133,7 +145,7 @@ def test_wrong_file_is_refused_in_its_own_words(
     assert error.hint
     if before is not None:
         assert lab.fingerprint() == before
-    assert path.exists() == (wrong is not missing)
+    assert os.path.lexists(path) == (wrong is not missing)
 
 
 def test_every_wrong_file_has_its_own_words() -> None:
