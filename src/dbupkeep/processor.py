@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from dbupkeep.clock import Clock, SystemClock
 from dbupkeep.errors import Busy, Gone, Interrupted, LedgerError, Lost, UpkeepError
 from dbupkeep.events import JobCancelled, JobDeferred, JobFailed, JobReturned, JobSkipped, StageReached
 from dbupkeep.jobs import Delivery, Job, attempt_tag
@@ -31,6 +32,9 @@ SWEEP = 10.0
 
 LEDGER_PATIENCE = 300.0
 """Seconds for which the result of finished work is offered to a ledger that cannot be used."""
+
+PARTING_PATIENCE = 3.0
+"""The same once this process has been told to stop."""
 
 
 class Attempt:
@@ -124,8 +128,10 @@ class JobProcessor:
         lifecycle: Lifecycle,
         workers: Registry[JobWorker],
         sweep: Callable[[], int],
+        clock: Clock | None = None,
     ) -> None:
         """Stand on one ledger and its queue; `sweep` mends what broken-off programs left."""
+        self._clock = clock or SystemClock()
         self._ledger = ledger
         self._queue = queue
         self._lifecycle = lifecycle
@@ -134,6 +140,8 @@ class JobProcessor:
         self._running: dict[str, Attempt] = {}
         self.idle = threading.Event()
         """Set whenever the last running attempt has ended: what was waited for may be over. Cleared by who waits."""
+        self.trouble: LedgerError | None = None
+        """Why the result of finished work was given up on, if it was; the work is done again by whoever takes it over."""
 
     def serve(self, *, lanes: Sequence[str] = (), slots: int = 1, stop: threading.Event) -> None:
         """Mend what was left, then execute deliveries of these lanes (none named: all) until `stop` is set."""
@@ -142,12 +150,12 @@ class JobProcessor:
         pulse = threading.Thread(target=self._pulse, args=(ended,), name="dbupkeep-pulse")
         pulse.start()
         try:
-            self._queue.serve(lanes, slots, self.handle, stop)
+            self._queue.serve(lanes, slots, lambda delivery, worker: self.handle(delivery, worker, stop), stop)
         finally:
             ended.set()
             pulse.join()
 
-    def handle(self, delivery: Delivery, worker: str) -> None:
+    def handle(self, delivery: Delivery, worker: str, stop: threading.Event | None = None) -> None:
         """Deal with one delivery: begin the attempt, execute it, record how it ended."""
         job = self._lifecycle.begin(delivery, worker)
         if job is None:
@@ -158,7 +166,7 @@ class JobProcessor:
             with bound(**_fields(job)):
                 log.debug("attempt started")
                 ended = self._execute(job, attempt)
-                self._record(job, ended, attempt.take_stages())
+                self._record(job, ended, attempt.take_stages(), stop or threading.Event())
         finally:
             del self._running[delivery.key]
             if not self._running:
@@ -184,19 +192,20 @@ class JobProcessor:
             wrapped = UpkeepError(f"unforeseen: {type(error).__name__}: {error}", hint="this is a fault of dbupkeep")
             return Ended(event=JobFailed(error=wrapped.document()))
 
-    def _record(self, job: Job, ended: Ended, stages: Sequence[StageReached]) -> None:
+    def _record(self, job: Job, ended: Ended, stages: Sequence[StageReached], stop: threading.Event) -> None:
         """Record the end, and go on trying while the ledger cannot be used: finished work is not lost."""
-        deadline = LEDGER_PATIENCE
-        pause = threading.Event()
+        began, parting, level = self._clock.monotonic(), threading.Event(), logging.ERROR
         while True:
             try:
                 after = self._lifecycle.end(job, ended, stages)
             except LedgerError as error:
-                if deadline <= 0:
+                patience = PARTING_PATIENCE if stop.is_set() else LEDGER_PATIENCE
+                if self._clock.monotonic() - began >= patience:
+                    self.trouble = error
                     raise
-                log.warning("the ledger cannot be used; the result waits", extra={"error": error.message})
-                pause.wait(1.0)
-                deadline -= 1.0
+                log.log(level, "the ledger cannot be used; the result waits", extra={"error": error.message})
+                level = logging.WARNING  # who watches is told once
+                (parting if stop.is_set() else stop).wait(1.0)
             else:
                 log.debug("attempt ended", extra={"status": after.status.value if after else "stale_attempt"})
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Self
 
 import pytest
 
+from dbupkeep import processor
 from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Step, Target
 from dbupkeep.engine import Report
@@ -156,6 +158,39 @@ def test_an_attempt_that_was_taken_over_by_this_very_process_is_told_too(bench: 
     ended = bench.now(job)
     assert (ended.status, ended.attempt) == (JobStatus.COMPLETED, 2)
     assert bench.app.processor.busy == 0
+
+
+def test_who_is_told_to_stop_does_not_go_on_waiting_for_the_ledger(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = threading.Event()
+
+    def end(*_: object) -> None:
+        refused.set()
+        raise LedgerError("the ledger cannot be used")
+
+    monkeypatch.setattr(processor, "PARTING_PATIENCE", 0.0)
+    monkeypatch.setattr(bench.app.lifecycle, "end", end)
+    with Working(bench, lambda session, report: None):
+        assert refused.wait(PATIENCE)
+    assert isinstance(bench.app.processor.trouble, LedgerError)
+    waits = [record.levelno for record in caplog.records if "the result waits" in record.message]
+    assert waits[:1] == [logging.ERROR], "nobody was told"
+
+
+def test_patience_with_the_ledger_counts_what_each_try_takes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[float] = []
+
+    def end(*_: object) -> None:
+        tries.append(100.0)  # seconds that it was locked
+        raise LedgerError("the ledger cannot be used")
+
+    monkeypatch.setattr(bench.app.lifecycle, "end", end)
+    monkeypatch.setattr(bench.app.processor._clock, "monotonic", lambda: sum(tries))
+    job = bench.submit()
+    with pytest.raises(LedgerError):
+        bench.app.processor.handle(Delivery(job_id=job.id, attempt=1), "w")
+    assert len(tries) == 3
 
 
 def test_progress_is_kept_and_never_goes_back(bench: Bench) -> None:
