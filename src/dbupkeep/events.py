@@ -22,7 +22,8 @@ class Event:
 
     def data(self) -> dict[str, Any]:
         """The event's own fields as JSON values, without what is empty and is so when it is not there."""
-        defaults = _defaults(type(self))
+        own: Any = type(self)
+        defaults = _defaults(own)
         return {name: value for name, value in to_json(self).items() if value or value != defaults.get(name, MISSING)}
 
 
