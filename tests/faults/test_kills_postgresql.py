@@ -63,7 +63,7 @@ def test_two_attempts_are_never_on_one_table(kills: int, processes: Processes, n
     print(f"seed {seed}")
     for number in range(TABLES):
         newest.bloat(f"t{number}", rows=40_000, dead=15_000)
-    newest.slowly()
+    newest.slowly("20ms")
     app = App(str(processes.ledger), isolate=False)
 
     def submit() -> None:

@@ -89,7 +89,7 @@ class Workbench:
             f"DELETE FROM {name} WHERE id <= {dead}",
         )
 
-    def slowly(self, delay: str = "20ms") -> None:
+    def slowly(self, delay: str = "100ms") -> None:
         """Have every VACUUM in this database take its time."""
         self.database.execute(
             f"ALTER DATABASE {self.database.name} SET vacuum_cost_delay = '{delay}'",

@@ -250,7 +250,7 @@ def test_a_refusal_is_understood_in_any_language(newest_server: Server) -> None:
 
 def test_an_answer_that_got_lost_on_the_way_is_looked_up(newest: Workbench) -> None:
     newest.bloat(rows=60_000, dead=30_000)
-    newest.slowly()
+    newest.slowly("20ms")
     item, recorder = newest.item(Operation.VACUUM), Recorder()
     with network_path(newest.database.server) as path:
         url = newest.database.url.replace(str(newest.database.server.port), str(path.port))

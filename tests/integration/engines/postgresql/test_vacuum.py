@@ -158,6 +158,21 @@ def test_a_locked_member_does_not_keep_the_others(newest: Workbench) -> None:
     assert left & set(first.members) == {"public.s0"}
 
 
+def test_a_locked_member_is_waited_for_when_the_others_are_done(newest: Workbench) -> None:
+    small(newest)
+    first = next(each for each in newest.due(VACUUM) if "public.s0" in each.members)
+    with holding(newest.database, "LOCK TABLE s0 IN SHARE UPDATE EXCLUSIVE MODE") as application:
+        running = in_thread(lambda: newest.perform(item_of(first)))
+        waits = "SELECT FROM pg_stat_activity WHERE application_name = 'dbupkeep:test:1' AND wait_event_type = 'Lock'"
+        until(lambda: newest.database.query(waits))
+        done = "SELECT count(*) FROM pg_stat_user_tables WHERE vacuum_count > 1"
+        assert newest.database.value(done) == len(first.members) - 1
+        application.rollback()
+        _, evidence = running.outcome()
+    assert evidence.effective is Effective.YES
+    assert newest.database.value(done) == len(first.members)
+
+
 def test_a_dropped_member_does_not_keep_the_others(newest: Workbench) -> None:
     small(newest)
     first = next(each for each in newest.due(VACUUM) if "public.s0" in each.members)
@@ -256,7 +271,7 @@ def test_a_renamed_database_is_still_itself_and_another_is_refused(bench: Workbe
 
 def test_progress_comes_from_the_server(bench: Workbench) -> None:
     bench.bloat(rows=60_000, dead=30_000)
-    bench.slowly()
+    bench.slowly("20ms")
     item, recorder = bench.item(VACUUM), Recorder()
     bench.perform(item, recorder)
     stages = {seen.stage for seen in recorder.seen}
@@ -384,7 +399,7 @@ def test_what_a_lost_attempt_had_done_is_not_done_again(bench: Workbench, operat
 
 def test_the_session_of_a_lost_attempt_is_ended_first(newest: Workbench) -> None:
     newest.bloat(rows=60_000, dead=30_000)
-    newest.slowly("100ms")
+    newest.slowly()
     item = newest.item(VACUUM)
     with newest.session(tag="dbupkeep:lost:1") as lost, newest.session(tag="dbupkeep:lost:2") as session:
         running = in_thread(lambda: lost.run(item, Recorder()))
