@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "dbupkeep"
 
-DOMAIN = ("admission codec definitions errors estimates events facts jobs operations planner plans progress").split()
+DOMAIN = ("admission codec definitions errors estimates events facts jobs operations planner plans progress schedules").split()
 
 PORTS = "engine ledger manager queue worker".split()
 
@@ -36,6 +36,7 @@ PLACES = {
     "platformdirs": ("app", "config", "views"),
     "pydantic": ("config", "views"),
     "click": ("views",),
+    "cronsim": ("cron",),
     "humanize": ("views",),
     "rich": ("views",),
     "hypothesis": ("testing",),

@@ -9,6 +9,7 @@ import math
 import re
 from datetime import timedelta
 
+from dbupkeep import cron
 from dbupkeep.definitions import Setting
 
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?\s*(ms|s|min|m|h|d|w)\s*)+$"
@@ -84,6 +85,8 @@ def read_cron(value: str) -> str:
     for text, (name, low, high, words) in zip(fields, _CRON_FIELDS, strict=True):
         if not all(_is_cron_item(item, name, low, high, words.split()) for item in text.split(",")):
             raise ValueError(f'the {name} of the cron expression, "{text[:_WRITTEN]}", is not from {low} to {high}')
+    if said := cron.fault(value):
+        raise ValueError(f"the cron expression {said}")
     return value
 
 
