@@ -31,6 +31,7 @@ from dbupkeep.workers.database_maintenance_operation import DatabaseMaintenanceO
 
 if TYPE_CHECKING:
     from dbupkeep.engine import Engine
+    from dbupkeep.scheduler import Scheduler
 
 
 EVERY_DAY = timedelta(days=1)
@@ -105,6 +106,12 @@ class App:
         for worker in (operation, discovery):
             workers.register(worker.type, worker)
         return workers
+
+    def scheduler(self) -> Scheduler:
+        """What starts runs by themselves; a service has one, and gives it the jobs of its configuration."""
+        from dbupkeep.scheduler import Scheduler
+
+        return Scheduler(reader=self.reader, lifecycle=self.lifecycle, runs=self.runs, clock=self.clock)
 
     def prune(self, older_than: timedelta) -> int:
         """Forget runs that ended longer ago than that, and worker processes that are gone; returns jobs removed."""

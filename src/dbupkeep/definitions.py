@@ -89,6 +89,14 @@ class Window:
     open: str  # cron, five fields, in the time zone of the job
     lasts: timedelta
     soft_stop: timedelta = timedelta()  # nothing is started that would end later than this before closing
+    timezone: str = "UTC"  # of the cron expression
+
+
+class Overlap(StrEnum):
+    """What becomes of a run that is due while the one before has not ended; another job's run is always waited for."""
+
+    SKIP = "skip"  # it is left out, and the reason is kept
+    QUEUE = "queue"  # it starts once that has ended; what becomes due meanwhile is the same one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,9 @@ class Schedule:
 
     cron: str = ""  # five fields
     every: timedelta | None = None  # since the last success
-    timezone: str = "UTC"  # of the cron expression and of the window
+    timezone: str = "UTC"  # of the cron expression
+    catch_up: bool = True  # of the cron times that nobody was there for, run once for the last one
+    overlap: Overlap = Overlap.SKIP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,3 +134,4 @@ class JobDefinition:
     requested_by: str = ""
     schedule: Schedule = field(default_factory=Schedule)
     window: Window | None = None
+    follows: str = ""  # the run before this one: what that put off goes first

@@ -57,6 +57,17 @@ class Submission:
     endings: Sequence[tuple[str, Event]] = ()  # of jobs that have nothing to do
     documents: Sequence[tuple[str, str, Mapping[str, Any]]] = ()  # kind, key, content
     once: str = ""  # a key that makes a second submission with it a no-op
+    turn: Turn | None = None  # what must not have been written meanwhile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A document that is written over one version alone: of several who would, one does."""
+
+    kind: str
+    key: str
+    version: int  # the version that was read; 0: there was none
+    document: Mapping[str, Any]
 
 
 class Lifecycle:
@@ -68,9 +79,14 @@ class Lifecycle:
         self._queue = queue
 
     def submit(self, submission: Submission) -> bool:
-        """Write jobs and make deliverable what nothing holds: all or nothing. False if it was submitted before."""
+        """Write jobs and make deliverable what nothing holds: all or nothing.
+
+        False, and nothing is written, if it was submitted before or somebody else had the turn.
+        """
 
         def work(step: _Step) -> bool:
+            if not self._takes(step.tx, submission.turn):
+                return False
             if submission.once and not self._ledger.put(
                 step.tx, "once", submission.once, {"job_id": submission.jobs[0].id}, version=0
             ):
@@ -88,6 +104,18 @@ class Lifecycle:
     def keep(self, kind: str, key: str, document: Mapping[str, Any]) -> None:
         """Store a document of its own, such as a plan that is to be carried out later."""
         self._transact(lambda step: self._ledger.put(step.tx, kind, key, document))
+
+    def keep_all(self, documents: Sequence[tuple[str, str, Mapping[str, Any]]], turn: Turn) -> bool:
+        """Store documents if nobody else had the turn; all or nothing, and whether it was all."""
+
+        def work(step: _Step) -> bool:
+            if not self._takes(step.tx, turn):
+                return False
+            for kind, key, document in documents:
+                self._ledger.put(step.tx, kind, key, document)
+            return True
+
+        return self._transact(work)
 
     def begin(self, delivery: Delivery, worker: str) -> Job | None:
         """Claim a delivery's attempt. None when there is nothing to run: it is stale, or was begun before and lost."""
@@ -230,6 +258,9 @@ class Lifecycle:
         if missing:
             self._transact(lambda step: step.deliveries.extend(keys[key] for key in sorted(missing)))
         return len(missing)
+
+    def _takes(self, tx: Tx, turn: Turn | None) -> bool:
+        return turn is None or self._ledger.put(tx, turn.kind, turn.key, turn.document, version=turn.version)
 
     def _transact(self, work: Callable[[_Step], R]) -> R:
         def transaction(tx: Tx) -> R:

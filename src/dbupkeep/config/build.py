@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from dbupkeep.config.document import Document, dotted
 from dbupkeep.config.locate import Path as Key
 from dbupkeep.config.models import ConfigFile, JobTable, Names, StepTable, TargetTable, WindowTable
 from dbupkeep.config.names import Known
-from dbupkeep.definitions import ErrorPolicy, JobDefinition, OnError, Policy, Schedule, Step, Target, Window
+from dbupkeep.definitions import ErrorPolicy, JobDefinition, OnError, Overlap, Policy, Schedule, Step, Target, Window
 from dbupkeep.errors import DefinitionError
 from dbupkeep.operations import Operation, parse
 
@@ -58,6 +59,7 @@ def _names(document: Document, known: Known) -> Names:
         "engine": known.engines,
         "operation": [operation.value for operation in Operation],
         "reaction": [reaction.value for reaction in OnError],
+        "overlap": [overlap.value for overlap in Overlap],
         **{f"{operation.value} setting": known.settings.get(operation) for operation in Operation},
     }
 
@@ -86,11 +88,11 @@ def _target(name: str, table: TargetTable, folder: Path) -> Target:
 
 def windows(table: ConfigFile) -> dict[str, Window]:
     """The windows, by name."""
-    return {name: _window(name, window) for name, window in table.windows.items()}
+    return {name: _window(name, window, table.timezone) for name, window in table.windows.items()}
 
 
-def _window(name: str, table: WindowTable) -> Window:
-    return Window(name=name, open=table.open, lasts=table.lasts, soft_stop=table.soft_stop)
+def _window(name: str, table: WindowTable, timezone: str) -> Window:
+    return Window(name=name, open=table.open, lasts=table.lasts, soft_stop=table.soft_stop, timezone=timezone)
 
 
 def policies(table: ConfigFile) -> dict[str, Policy]:
@@ -123,11 +125,17 @@ def jobs(
             name=name,
             steps=tuple(_step(number, step, job, targets, policies) for number, step in enumerate(job.steps, 1)),
             lane=job.lane,
-            schedule=Schedule(cron=job.schedule or "", every=job.every, timezone=job.timezone or table.timezone),
-            window=windows[job.window] if job.window is not None else None,
+            schedule=_schedule(job, job.timezone or table.timezone),
+            window=replace(windows[job.window], timezone=job.timezone or table.timezone) if job.window else None,
         )
         for name, job in table.jobs.items()
     }
+
+
+def _schedule(job: JobTable, timezone: str) -> Schedule:
+    return Schedule(
+        cron=job.schedule or "", every=job.every, timezone=timezone, catch_up=job.catch_up, overlap=Overlap(job.overlap)
+    )
 
 
 def _step(

@@ -24,7 +24,7 @@ from pydantic import (
 
 from dbupkeep.config import units
 from dbupkeep.config.names import LONGEST_NAME, RETENTION
-from dbupkeep.definitions import DATABASE_MAINTENANCE, OnError, Policy, Setting
+from dbupkeep.definitions import DATABASE_MAINTENANCE, OnError, Overlap, Policy, Setting
 from dbupkeep.operations import Operation
 
 Names = dict[str, Collection[str] | None]
@@ -119,6 +119,9 @@ OperationName = Annotated[
 ]
 Reaction = Annotated[
     str, _name_of("reaction"), WithJsonSchema({"type": "string", "enum": [reaction.value for reaction in OnError]})
+]
+OverlapName = Annotated[
+    str, _name_of("overlap"), WithJsonSchema({"type": "string", "enum": [overlap.value for overlap in Overlap]})
 ]
 Later = dict[Name, Any]
 """Tables that are kept for parts of the program that are still to come."""
@@ -241,6 +244,10 @@ class JobTable(_Failing):
     schedule: Cron | None = Field(default=None, description="When it starts by itself, as cron.")
     every: Span | None = Field(default=None, description="How long after its last success it starts by itself.")
     timezone: Zone | None = Field(default=None, description="Of its schedule and window; the file's when left out.")
+    catch_up: bool = Field(default=True, description="Run once for what was due while no service ran.")
+    overlap: OverlapName = Field(
+        default="skip", description="What becomes of a due run while the one before goes on: skip, or queue one."
+    )
     window: Annotated[str, _name_of("window")] | None = Field(default=None, description="When its work may start.")
     policy: Annotated[str, _name_of("policy")] | None = Field(default=None, description="default when left out.")
     lane: Name = Field(default="default", description="Which worker processes can reach its targets.")

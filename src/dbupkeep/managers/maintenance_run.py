@@ -18,6 +18,9 @@ from dbupkeep.lifecycle import Lifecycle, Submission
 from dbupkeep.manager import Monitoring, Planned
 from dbupkeep.plans import Plan, RunPlan
 
+LATEST = "latest_run"
+"""The kind of document that has, by the name of a definition, the id of its newest run."""
+
 
 class Databases(Protocol):
     """What a run needs of the manager of single databases."""
@@ -68,8 +71,16 @@ class MaintenanceRunManager:
         """Submit one step as a run of its own; databases are surveyed by its discovery jobs."""
         return self.create_run(dataclasses.replace(definition, steps=(step,)), parent_job_id)
 
-    def create_run(self, definition: JobDefinition, parent_job_id: str | None = None) -> str:
-        """Submit a run of all steps: a discovery job for each place of each step, each step after the one before."""
+    def create_run(
+        self, definition: JobDefinition, parent_job_id: str | None = None, *, along: Submission | None = None
+    ) -> str:
+        """Submit a run of all steps: a discovery job for each place of each step, each step after the one before.
+
+        What `along` has (documents, a turn, a key that lets it happen once) is written in the same transaction; where
+        that is refused no run is made, and the returned id is empty.
+        """
+        latest = self._reader.get(LATEST, definition.name) or {}
+        definition = dataclasses.replace(definition, follows=str(latest.get("job_id", "")))
         root = self._root(definition.name, definition, parent_job_id)
         steps = [[self._discovery(definition, root, number, place) for place in range(len(step.targets))]
                  for number, step in enumerate(definition.steps)]  # fmt: skip
@@ -86,14 +97,20 @@ class MaintenanceRunManager:
             for job in jobs
             for later in steps[number + 1]
         ]
-        self._lifecycle.submit(
-            Submission(
-                jobs=[root, *(dataclasses.replace(job, place=place) for place, job in enumerate(linked))],
-                waits=waits,
-                slots={job.target: 1 for job in linked},
-                documents=[("definition", root.id, to_json(definition))],
-            )
+        along = along or Submission(jobs=())
+        submission = dataclasses.replace(
+            along,
+            jobs=[root, *(dataclasses.replace(job, place=place) for place, job in enumerate(linked))],
+            waits=waits,
+            slots={job.target: 1 for job in linked},
+            documents=[
+                *along.documents,
+                ("definition", root.id, to_json(definition)),
+                (LATEST, definition.name, {"job_id": root.id}),
+            ],
         )
+        if not self._lifecycle.submit(submission):
+            return ""
         self._orchestrator.start_monitoring(root.id)
         return root.id
 

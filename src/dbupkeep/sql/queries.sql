@@ -214,8 +214,10 @@ delete from documents where kind = 'plan' and key in (
 ) and not exists (select 1 from jobs where plan_id = documents.key and correlation_id <> :correlation_id)
 
 -- name: prune_saved
-delete from documents where kind in ('plan', 'run_plan') and updated_at < :before
-    and not exists (select 1 from jobs where plan_id = documents.key)
+delete from documents where updated_at < :before and (
+    (kind in ('plan', 'run_plan') and not exists (select 1 from jobs where plan_id = documents.key))
+    or (kind = 'once' and key > 'schedule:' and key < 'schedule;')
+)
 
 -- name: prune_definition
 delete from documents where kind = 'definition' and key = :correlation_id

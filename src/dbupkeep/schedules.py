@@ -1,0 +1,182 @@
+"""When a job is due and what to do about it then: start, hold, or leave out. Pure: all that it looks at is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from dbupkeep import cron
+from dbupkeep.definitions import JobDefinition, Overlap, Schedule, Window
+
+LATE = timedelta(minutes=2)
+"""A due time that is noticed later than this was missed: nobody was there to start the run."""
+
+RETRY_SHARE = 10
+"""A run of an `every` schedule that was no success is tried again after a tenth of its interval, within these bounds."""
+
+SET_BACK = timedelta(hours=1)
+"""A clock that went back by less is waited for: nothing is due twice. After more the schedule begins anew."""
+
+SOONEST, LONGEST = timedelta(minutes=1), timedelta(hours=1)
+
+SUCCESSES = ("done", "nothing_to_do")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """A due time for which nothing was started."""
+
+    due: datetime
+    at: datetime  # when that was decided
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A due time whose run is still to be started."""
+
+    due: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is remembered of a schedule."""
+
+    rule: str  # the schedule that this is of: another one begins anew
+    since: datetime  # cron times after this count; moves on with each that was dealt with
+    held: Held | None = None
+    missed: Missed | None = None  # the last one
+    success_at: datetime | None = None  # when the last success before the newest run ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """The newest run of a job, whoever started it."""
+
+    id: str
+    ended: bool
+    outcome: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether it did all that was to do."""
+        return self.outcome in SUCCESSES
+
+
+class Do(StrEnum):
+    """What is to be done now."""
+
+    NOTHING = "nothing"
+    START = "start"
+    HOLD = "hold"
+    LEAVE_OUT = "leave_out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What is to be done, and what is remembered from then on."""
+
+    do: Do
+    standing: Standing
+    due: datetime | None = None
+    late: bool = False  # it was missed, and is caught up on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Busy:
+    """Why one of a job's targets is not free."""
+
+    reason: str
+    own: bool  # by the run of the same job before this one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What a decision looks at beside the schedule itself."""
+
+    now: datetime
+    last: LastRun | None = None
+    busy: Callable[[], Busy | None] = lambda: None  # asked only where something is due
+
+
+def rule_of(schedule: Schedule) -> str:
+    """What tells one schedule from another."""
+    return f"{schedule.cron} {schedule.timezone}" if schedule.cron else f"every {schedule.every}"
+
+
+def standing_of(known: Standing | None, schedule: Schedule, now: datetime) -> Standing:
+    """What is remembered, or a fresh start where that is of no use: of another schedule, or of a clock set back since."""
+    rule = rule_of(schedule)
+    if known is not None and known.rule == rule and known.since <= now + SET_BACK:
+        return known
+    return Standing(rule=rule, since=now)
+
+
+def decide(definition: JobDefinition, standing: Standing, situation: Situation) -> Decision:
+    """What to do about a job now."""
+    schedule, now = definition.schedule, situation.now
+    due = _due(schedule, standing, situation)
+    if due is None:
+        return Decision(do=Do.NOTHING, standing=standing)
+    held = standing.held is not None and standing.held.due == due
+    late = bool(schedule.cron) and not held and now - due > LATE
+    if late and not schedule.catch_up:
+        return _left_out(standing, due, now, "missed: no service was there to start it")
+    if closed := _closed(definition.window, now):
+        return Decision(do=Do.HOLD, standing=replace(standing, held=Held(due=due, reason=closed)), due=due)
+    if busy := situation.busy():
+        if busy.own and schedule.overlap is Overlap.SKIP:
+            return _left_out(standing, due, now, busy.reason)
+        return Decision(do=Do.HOLD, standing=replace(standing, held=Held(due=due, reason=busy.reason)), due=due)
+    success_at = _success_at(standing, situation.last)
+    after = replace(standing, since=max(due, standing.since), held=None, success_at=success_at)
+    return Decision(do=Do.START, standing=after, due=due, late=late)
+
+
+def next_due(schedule: Schedule, standing: Standing, situation: Situation) -> datetime | None:
+    """When the job is due next, now or later; None when nothing can be said, as while its last run goes on."""
+    if schedule.cron:
+        return cron.next_time(schedule.cron, schedule.timezone, max(standing.since, situation.now))
+    return _next_by_interval(schedule, standing, situation)
+
+
+def _left_out(standing: Standing, due: datetime, now: datetime, reason: str) -> Decision:
+    missed = Missed(due=due, at=now, reason=reason)
+    return Decision(do=Do.LEAVE_OUT, standing=replace(standing, since=due, held=None, missed=missed), due=due)
+
+
+def _due(schedule: Schedule, standing: Standing, situation: Situation) -> datetime | None:
+    """The due time that is to be dealt with now: of several cron times only the last one."""
+    if schedule.cron:
+        return cron.latest(schedule.cron, schedule.timezone, after=standing.since, until=situation.now)
+    due = _next_by_interval(schedule, standing, situation)
+    return due if due is not None and due <= situation.now else None
+
+
+def _next_by_interval(schedule: Schedule, standing: Standing, situation: Situation) -> datetime | None:
+    last, every = situation.last, schedule.every
+    if every is None or (last is not None and not last.ended):
+        return None
+    success_at = _success_at(standing, last)
+    since = standing.since if success_at is None else success_at + every
+    if last is None or last.good or last.finished_at is None:
+        return since
+    return max(since, last.finished_at + min(every, max(SOONEST, min(LONGEST, every / RETRY_SHARE))))
+
+
+def _success_at(standing: Standing, last: LastRun | None) -> datetime | None:
+    return last.finished_at if last is not None and last.good else standing.success_at
+
+
+def _closed(window: Window | None, now: datetime) -> str:
+    if window is None:
+        return ""
+    opening = cron.opening(window.open, window.timezone, window.lasts, now)
+    if opening is None:
+        return f"the window {window.name} never opens"
+    return "" if opening.opens <= now else f"the window {window.name} is closed"
