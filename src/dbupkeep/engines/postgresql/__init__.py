@@ -7,7 +7,7 @@ from typing import cast
 
 from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.engine import Candidate, Finding, Purpose, Scope, Session
-from dbupkeep.engines.postgresql import analyze, check, databases, reindex, vacuum
+from dbupkeep.engines.postgresql import analyze, check, databases, reindex, rewrite, vacuum
 from dbupkeep.engines.postgresql import assess as _assess
 from dbupkeep.engines.postgresql import drift as _drift
 from dbupkeep.engines.postgresql import why as _why
@@ -42,6 +42,7 @@ operations: Mapping[Operation, str] = {
     Operation.ANALYZE: analyze.SUMMARY,
     Operation.REINDEX: reindex.SUMMARY,
     Operation.CHECK: check.SUMMARY,
+    Operation.OPTIMIZE: rewrite.SUMMARY,
 }
 
 SERVES_MANY = True

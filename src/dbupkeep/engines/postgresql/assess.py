@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import analyze, check, reindex, vacuum
+from dbupkeep.engines.postgresql import analyze, check, reindex, rewrite, vacuum
 from dbupkeep.engines.postgresql.inquiry import Inquiry
 from dbupkeep.estimates import History
 from dbupkeep.facts import DatabaseFacts
@@ -18,6 +18,7 @@ PROPOSE: Mapping[Operation, Callable[[Inquiry], Sequence[Proposal]]] = {
     Operation.ANALYZE: analyze.propose,
     Operation.REINDEX: reindex.propose,
     Operation.CHECK: check.propose,
+    Operation.OPTIMIZE: rewrite.propose,
 }
 
 

@@ -40,6 +40,10 @@ class Extension:
         if rows:
             name = f"{rows[0]['schema']}.{self.function}({self.arguments})"
             return f"{handle.identity.role} may not call it: GRANT EXECUTE ON FUNCTION {name} TO {handle.identity.role}"
+        return self.lack(handle)
+
+    def lack(self, handle: Handle) -> str:
+        """The sentence that says what is lacking, where it is not there."""
         there = handle.rows("extensions", {"names": [self.name]})
         if there and there[0]["installed"]:
             return f"the installed version of {self.name} has no function {self.function}"
@@ -66,4 +70,4 @@ PGSTATTUPLE = Extension(
     arguments="regclass",
     package="the contrib modules of PostgreSQL",
 )
-REPACK = Extension(name="pg_repack", function="version", arguments="", package="the package of pg_repack")
+REPACK = Extension(name="pg_repack", function="", arguments="", package="the package of pg_repack")

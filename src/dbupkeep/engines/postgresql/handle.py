@@ -166,6 +166,16 @@ class Handle:
                 self.connection.execute("SELECT pg_advisory_unlock_all()")
 
     @property
+    def parameters(self) -> Mapping[str, str]:
+        """What the connection was asked for with; no secret is ever among it."""
+        return self._parameters
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stop.is_set()
+
+    @property
     def at_work(self) -> bool:
         """Whether a statement of maintenance is with the server now."""
         return self._busy.is_set()

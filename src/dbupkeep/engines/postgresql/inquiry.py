@@ -31,6 +31,19 @@ DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
         **LIMITS,
     },
     Operation.ANALYZE: {"threshold_share": 0.5, **_STATEMENT, **_GROUPS},
+    Operation.OPTIMIZE: {
+        "gain_share": 0.3,
+        "min_bytes": 1 << 30,
+        "undeclared_bytes": 10 << 30,
+        "space_declared": 0,
+        "blocker_age": 60.0,
+        "max_wait": 600.0,
+        "cleanup_wait": 10.0,
+        "deadline": 0.0,
+        "lock_wait": 0.5,
+        "lock_tries": 10,
+        "lock_budget": 60.0,
+    },
     Operation.CHECK: {"method": "order", "lock_wait": 10.0, **_GROUPS},
     Operation.REINDEX: {
         "gain_share": 0.3,
@@ -53,6 +66,7 @@ RATES: Mapping[Operation, float] = {
     Operation.ANALYZE: 200e6,
     Operation.REINDEX: 100e6,
     Operation.CHECK: 200e6,
+    Operation.OPTIMIZE: 50e6,
 }
 """Bytes a second to expect before there is any history."""
 

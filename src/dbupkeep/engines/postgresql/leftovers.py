@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbupkeep.engine import Evidence, Leftover
-from dbupkeep.engines.postgresql import maintain, needs, rebuild, remains
+from dbupkeep.engines.postgresql import maintain, needs, rebuild, remains, rewrite
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.errors import Busy, Refused
 from dbupkeep.jobs import Effective
@@ -29,6 +29,23 @@ _WAIT = 10.0
 
 def find(handle: Handle) -> list[Leftover]:
     """Everything that lies about, ours and others'. Changes nothing."""
+    return [*_copies(handle), *_of_repack(handle)]
+
+
+def _of_repack(handle: Handle) -> list[Leftover]:
+    """What pg_repack made and did not remove: ours is removed by the attempt that made it, or the one after."""
+    return [
+        Leftover(
+            name=f"repack.{row['name']}" if row["kind"] != "trigger" else f"{row['name']} on {row['table_name']}",
+            bytes=row["bytes"],
+            ours=False,
+            explanation="made by pg_repack, which is at work or was cut off; the trigger goes first, then the rest",
+        )
+        for row in handle.rows("repack_objects", {"oid": None})
+    ]
+
+
+def _copies(handle: Handle) -> list[Leftover]:
     return [
         Leftover(
             name=told(row["schema"], row["name"]),
@@ -58,6 +75,8 @@ def recover(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str] = ())
         return _recover_rebuild(handle, item, notes)
     if item.operation in (Operation.VACUUM, Operation.ANALYZE):
         return maintain.recovered(handle, item)
+    if item.operation is Operation.OPTIMIZE:
+        return rewrite.recover(handle, item, notes)
     return None
 
 

@@ -108,3 +108,29 @@ def of_reindex(row: Row) -> Progress:
         source=Source.ESTIMATED,
         stage=stage,
     )
+
+
+def of_rewrite(row: Row) -> Progress:
+    """How far VACUUM FULL or REPACK is: pages of the table are counted, then indexes; the share of each is an estimate."""
+    phase = str(row["phase"])
+    indexes = float(row.get("indexes") or 0)
+    heap = 0.5 if indexes else 0.95
+    total = float(row.get("heap_blks_total") or 0)
+    done = float(row.get("heap_blks_scanned") or 0)
+    if phase.startswith("seq scanning") and total:
+        fraction = heap * min(1.0, done / total)
+        return Progress(
+            current=done,
+            total=total,
+            unit="pages",
+            fraction=min(ALMOST, fraction),
+            source=Source.ESTIMATED,
+            stage=phase,
+        )
+    if phase.startswith("rebuilding index") and indexes:
+        built = float(row.get("index_rebuild_count") or 0)
+        fraction = heap + (0.95 - heap) * min(1.0, built / indexes)
+        return Progress(
+            current=built, total=indexes, unit="indexes", fraction=fraction, source=Source.ESTIMATED, stage=phase
+        )
+    return Progress(stage=phase)

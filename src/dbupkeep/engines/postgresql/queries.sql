@@ -425,3 +425,82 @@ SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, pg_r
  WHERE i.indisvalid AND i.indisready AND i.indrelid IN (
        SELECT unnest(ARRAY[c.oid, c.reltoastrelid]) FROM pg_class c WHERE c.oid = ANY (%(oids)s::oid[]))
  ORDER BY i.indrelid, x.relname
+
+-- name: heaps
+-- Tables from so many pages on, with what a rewrite must know of them.
+SELECT c.oid::bigint AS oid, o.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relpages AS pages,
+       c.relpersistence::text AS persistence, c.reloptions AS options, c.reltablespace::bigint AS tablespace,
+       c.reltuples::float8 AS rows, pg_stat_get_live_tuples(c.oid) AS live, pg_stat_get_dead_tuples(c.oid) AS dead,
+       pg_stat_get_mod_since_analyze(c.oid) AS modified, pg_stat_get_ins_since_vacuum(c.oid) AS inserted,
+       age(c.relfrozenxid) AS age, h.oid::bigint AS toast_oid,
+       pg_relation_size(c.oid) AS main_bytes, pg_table_size(c.oid) AS bytes, pg_indexes_size(c.oid) AS index_bytes,
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND (i.indisprimary OR i.indisreplident)) AS identity,
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisunique AND i.indpred IS NULL
+                  AND i.indexprs IS NULL AND (i.indisprimary OR NOT EXISTS (
+                    SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull))) AS keyed,
+       {{permission}} AS permitted
+  FROM pg_class c
+  JOIN pg_namespace o ON o.oid = c.relnamespace
+  LEFT JOIN pg_class h ON h.oid = c.reltoastrelid AND h.oid <> 0
+ CROSS JOIN ({{role}}) m
+ WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.oid >= 16384 AND o.nspname NOT IN ('information_schema', 'repack')
+   AND (%(everything)s OR c.relpages >= %(pages)s OR c.reltuples < 0)
+
+-- name: table_columns
+SELECT a.attrelid::bigint AS oid, a.attlen AS length, a.attalign::text AS align, s.avg_width AS width, s.null_frac::float8 AS nulls
+  FROM pg_attribute a
+  JOIN pg_class c ON c.oid = a.attrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname AND NOT s.inherited
+ WHERE a.attrelid = ANY (%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attrelid, a.attnum
+
+-- name: heap_state
+-- A table before and after a rewrite; its file tells whether it was rewritten.
+SELECT c.oid::bigint AS oid, pg_relation_filenode(c.oid)::bigint AS filenode, pg_table_size(c.oid) AS bytes,
+       pg_indexes_size(c.oid) AS index_bytes, c.relpersistence::text AS persistence, pg_has_role(c.relowner, 'USAGE') AS owned
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+
+-- name: volumes
+SELECT 0::bigint AS tablespace, (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS folder
+UNION ALL
+SELECT oid::bigint, pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''
+
+-- name: repack_objects
+-- What pg_repack has made for a table, or for any: its log, its copy, the type of the key, and the trigger.
+SELECT r.number::bigint AS oid, r.kind, r.name, r.bytes, r.schema, r.table_name
+  FROM (
+    SELECT substring(c.relname FROM '^(?:log|table)_(\d+)$') AS number, 'table' AS kind, c.relname::text AS name,
+           pg_table_size(c.oid) AS bytes, NULL::text AS schema, NULL::text AS table_name
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'repack'
+     WHERE c.relkind = 'r' AND c.relname ~ '^(log|table)_\d+$'
+    UNION ALL
+    SELECT substring(t.typname FROM '^pk_(\d+)$'), 'type', t.typname::text, 0, NULL, NULL
+      FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace AND n.nspname = 'repack'
+     WHERE t.typname ~ '^pk_\d+$'
+    UNION ALL
+    SELECT g.tgrelid::text, 'trigger', g.tgname::text, 0, n.nspname::text, c.relname::text
+      FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE g.tgname IN ('repack_trigger', 'z_repack_trigger')
+  ) r
+ WHERE r.number IS NOT NULL AND (%(oid)s::bigint IS NULL OR r.number::bigint = %(oid)s)
+ ORDER BY CASE r.kind WHEN 'trigger' THEN 0 WHEN 'table' THEN 1 ELSE 2 END, r.name
+
+-- name: repack_version
+SELECT extversion AS version FROM pg_extension WHERE extname = 'pg_repack'
+
+-- name: progress_rewrite
+SELECT p.*, (SELECT count(*) FROM pg_index i WHERE i.indrelid = p.relid) AS indexes
+  FROM pg_stat_progress_cluster p WHERE pid = %(pid)s
+
+-- name: progress_rewrite_19
+SELECT p.*, (SELECT count(*) FROM pg_index i WHERE i.indrelid = p.relid) AS indexes
+  FROM pg_stat_progress_repack p WHERE pid = %(pid)s
+
+-- name: at_work_under
+-- What the sessions of a mark are doing.
+SELECT a.pid, a.state, a.wait_event_type, left(a.query, 200) AS query, c.phase
+  FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index c USING (pid)
+ WHERE a.application_name = %(tag)s AND a.pid <> pg_backend_pid() AND a.datname = current_database()
+ ORDER BY a.state = 'active' DESC

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Work
-from dbupkeep.engines.postgresql import analyze, check, leftovers, reindex, survey, vacuum
+from dbupkeep.engines.postgresql import analyze, check, leftovers, reindex, rewrite, survey, vacuum
 from dbupkeep.engines.postgresql.handle import Handle
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
@@ -32,6 +32,7 @@ _MODULES: Mapping[Operation, ModuleType] = {
     Operation.ANALYZE: analyze,
     Operation.REINDEX: reindex,
     Operation.CHECK: check,
+    Operation.OPTIMIZE: rewrite,
 }
 PERFORMERS = cast("Mapping[Operation, Performer]", _MODULES)
 

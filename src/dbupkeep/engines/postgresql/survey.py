@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import blockers, indexes, needs, surroundings
+from dbupkeep.engines.postgresql import blockers, heap, indexes, needs, repack, surroundings, volumes
 from dbupkeep.engines.postgresql.extensions import AMCHECK
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.selection import Selection, selection
@@ -55,7 +55,7 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
     server = handle.row("server")
     server["partial_analyze"] = handle.identity.version.has(18)
     missing = _missing_statistics(handle, scope, server)
-    beyond_counters = {Operation.CHECK, Operation.OPTIMIZE} & set(scope.operations)
+    beyond_counters = {Operation.CHECK} & set(scope.operations)
     everything = scope.policy.force or chosen.is_choice or bool(beyond_counters)
     blind = Operation.ANALYZE in scope.operations and not server["sees_statistics"]
     asked = {"everything": everything, "floor": needs.FLOOR, "also": list(missing), "blind": blind}
@@ -83,30 +83,36 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
             "database_oid": handle.identity.database_oid,
         },
         values={**server, **around.values, "standby": handle.identity.standby, "role": handle.identity.role,
-                "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work), **_around_indexes(handle, scope, everything=everything), **_helpers(handle, scope)},
-        objects=(*tables, *_indexes(handle, scope, chosen, tables)),
+                "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work), **_of_operations(handle, scope, everything=everything)},
+        objects=(*tables, *_closer(handle, scope, chosen, tables)),
         notices=around.notices,
     )  # fmt: skip
 
 
-def _indexes(handle: Handle, scope: Scope, chosen: Selection, tables: Sequence[ObjectFacts]) -> Sequence[ObjectFacts]:
-    """Where somebody asks for them."""
-    if Operation.REINDEX not in scope.operations:
-        return ()
-    return indexes.look(handle, chosen, tables, everything=scope.policy.force or chosen.is_choice)
+def _closer(handle: Handle, scope: Scope, chosen: Selection, tables: Sequence[ObjectFacts]) -> Sequence[ObjectFacts]:
+    """Indexes and bloated tables, where somebody asks for them."""
+    everything = scope.policy.force or chosen.is_choice
+    found: list[ObjectFacts] = []
+    if Operation.REINDEX in scope.operations:
+        found += indexes.look(handle, chosen, tables, everything=everything)
+    if Operation.OPTIMIZE in scope.operations:
+        found += heap.look(handle, chosen, everything=scope.policy.force)
+    return found
 
 
-def _helpers(handle: Handle, scope: Scope) -> dict[str, Value]:
-    """The extensions that what was asked for wants: ready, or what is lacking."""
-    return {"amcheck": AMCHECK.state(handle)} if Operation.CHECK in scope.operations else {}
-
-
-def _around_indexes(handle: Handle, scope: Scope, *, everything: bool) -> dict[str, Value]:
-    """Who would make CONCURRENTLY wait; and how many indexes there are, where not all are looked at."""
-    if Operation.REINDEX not in scope.operations:
-        return {}
-    waited: dict[str, Value] = {"long_transactions": blockers.kept(blockers.long_transactions(handle, _OPEN))}
-    return waited if everything else {**waited, "indexes": handle.row("index_count")["indexes"]}
+def _of_operations(handle: Handle, scope: Scope, *, everything: bool) -> dict[str, Value]:
+    """What single operations want to know: who is waited for, how many indexes there are, extensions, free room."""
+    wanted = set(scope.operations)
+    values: dict[str, Value] = {}
+    if wanted & {Operation.REINDEX, Operation.OPTIMIZE}:
+        values["long_transactions"] = blockers.kept(blockers.long_transactions(handle, _OPEN))
+    if Operation.REINDEX in wanted and not everything:
+        values["indexes"] = handle.row("index_count")["indexes"]
+    if Operation.CHECK in wanted:
+        values["amcheck"] = AMCHECK.state(handle)
+    if Operation.OPTIMIZE in wanted:
+        values |= {"pg_repack": repack.state(handle), "free_bytes": volumes.free(handle)}
+    return values
 
 
 def _missing_statistics(handle: Handle, scope: Scope, server: Mapping[str, Any]) -> dict[int, int]:

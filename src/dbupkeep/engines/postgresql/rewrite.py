@@ -1,0 +1,302 @@
+"""OPTIMIZE: write a table anew without its empty room: online where that can be had, else only with consent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dbupkeep.engine import Evidence, Report, Work
+from dbupkeep.engines.postgresql import blockers, maintain, needs, repack, volumes, words
+from dbupkeep.engines.postgresql.extensions import READY
+from dbupkeep.engines.postgresql.heap import KIND
+from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry, hold_of
+from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
+from dbupkeep.engines.postgresql.names import identifier, split
+from dbupkeep.engines.postgresql.progress import of_rewrite
+from dbupkeep.engines.postgresql.rebuild import with_tries
+from dbupkeep.engines.postgresql.watch import watched
+from dbupkeep.errors import Gone, Kind, Refused
+from dbupkeep.facts import ObjectFacts, Value
+from dbupkeep.jobs import Effective
+from dbupkeep.operations import Operation
+from dbupkeep.plans import PlanItem, Proposal, Source, SpaceNeed
+
+if TYPE_CHECKING:
+    from dbupkeep.engines.postgresql.handle import Handle
+
+SUMMARY = (
+    "an online rewrite of bloated tables: REPACK (CONCURRENTLY) from 19 on, else pg_repack; VACUUM FULL by consent"
+)
+
+CONSENT = "exclusive_lock"
+CONCURRENTLY = "REPACK (CONCURRENTLY)"
+PG_REPACK = "pg_repack"
+FULL = "VACUUM FULL"
+
+_LOCKS: Mapping[str, str] = {
+    CONCURRENTLY: "ACCESS EXCLUSIVE for a moment at the end, tried for shortly",
+    PG_REPACK: "ACCESS EXCLUSIVE for a moment at the beginning and at the end, tried for shortly; it cancels nobody",
+    FULL: "ACCESS EXCLUSIVE from beginning to end: nobody reads or writes the table meanwhile",
+}
+_REWRITTEN = "the table is written anew, with all of its indexes"
+_HALF = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How a table is rewritten; or why it is not."""
+
+    method: str = ""
+    why_not: str = ""
+
+
+def propose(q: Inquiry) -> list[Proposal]:
+    """Decide by the share that a rewrite gives back. Pure."""
+    heaps = q.tables(KIND)
+    due = sorted((heap for heap in heaps if _is_due(q, heap)), key=lambda heap: -_gain_bytes(heap))
+    found = [_proposal(q, heap) for heap in due]
+    idle = max(len(heaps), int(q.facts.number("tables"))) - len(due)
+    return [*found, _idle(q, heaps, idle)] if idle or not found else found
+
+
+def way(q: Inquiry, heap: ObjectFacts) -> Way:
+    """The gentlest way that this server has for a table. Pure."""
+    values, lacks = heap.values, []
+    if q.version.has(19):
+        if values.get("relation_kind") == "r" and values.get("persistence") == "p" and values.get("identity"):
+            return Way(method=CONCURRENTLY)
+        lacks.append("REPACK (CONCURRENTLY) wants a logged table with a primary key or replica identity")
+    state = str(q.facts.values.get("pg_repack") or "pg_repack is not known to be there")
+    if state == READY and values.get("keyed") and values.get("relation_kind") == "r":
+        return Way(method=PG_REPACK)
+    lacks.append("pg_repack wants a primary key, or a unique key without nulls" if state == READY else state)
+    if CONSENT in q.policy.consents:
+        return Way(method=FULL)
+    return Way(why_not=f"{'; '.join(lacks)}; with the consent {CONSENT}, VACUUM FULL does it while everybody waits")
+
+
+def run(handle: Handle, item: PlanItem, report: Report) -> Work:
+    """Do it. Raises `Busy`, `Gone`, `Refused`, `NotPermitted`, `Interrupted`, ..."""
+    maintain.fit_to_work(handle, item)
+    state = resolved(handle, item)
+    handle.lock(state["oid"], item.object)
+    _check_space(handle, item, state)
+    started_wal, started = handle.row("wal")["bytes"], perf_counter()
+    before = sizes(state)
+    values: Mapping[str, Value]
+    if item.method == PG_REPACK:
+        values = repack.run(handle, item, report, state)
+    else:
+        values = _statement(handle, item, report, state)
+    seconds = perf_counter() - started
+    return Work(
+        seconds=seconds,
+        stall_seconds=seconds if item.method == FULL else None,
+        before=before,
+        values={
+            "wal_bytes": handle.row("wal")["bytes"] - started_wal, "filenode": state["filenode"], **values,
+        },
+    )  # fmt: skip
+
+
+def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
+    """Look whether the table has another file, and what that gave back."""
+    now = resolved(handle, item)
+    after = sizes(now)
+    was, left = (needs.number(part, "bytes") for part in (work.before, after))
+    share = 1 - left / was if was else 0.0
+    text = f"{words.size(was)} with indexes became {words.size(left)} ({words.share(share)} less)"
+    planned = needs.number(item.evidence, "share")
+    effective, reason = Effective.YES, text
+    if now["filenode"] == work.values.get("filenode"):
+        effective, reason = Effective.NO, f"the table was not written anew; {text}"
+    elif planned and share < _HALF * planned:
+        effective, reason = Effective.NO, f"{text}, where {words.share(planned)} of the table were expected"
+    return Evidence(effective=effective, reason=reason, before=work.before, after=after, work_bytes=int(was))
+
+
+def recover(handle: Handle, item: PlanItem, notes: Sequence[str]) -> Evidence | None:
+    """Remove what a lost attempt's pg_repack left; evidence where the table was written anew after all."""
+    noted = repack.noted(notes)
+    if noted is None:
+        return None
+    state = resolved(handle, item)
+    handle.lock(state["oid"], item.object)
+    try:
+        repack.clear(handle, state["oid"], lock_wait=needs.number(item.options, "lock_wait"))
+    finally:
+        handle.unlock_all()
+    if state["filenode"] == noted["filenode"]:
+        return None
+    before: dict[str, Value] = {"bytes": noted["bytes"] + noted["index_bytes"], "index_bytes": noted["index_bytes"]}
+    return verify(handle, item, Work(seconds=0.0, before=before, values={"filenode": noted["filenode"]}))
+
+
+def resolved(handle: Handle, item: PlanItem) -> dict[str, Any]:
+    """The table of an item, as it is now. Raises `Gone` where it is another one, or none."""
+    schema, name = split(item.object)
+    found = handle.rows("heap_state", {"schema": schema, "name": name})
+    if not found or found[0]["oid"] not in maintain.oids_of(item):
+        raise Gone(f"{item.object} is gone", why="it was dropped or made anew since the plan", hint="plan again")
+    return found[0]
+
+
+def sizes(state: Mapping[str, Any]) -> dict[str, Value]:
+    """A table's sizes, as evidence."""
+    return {"bytes": state["bytes"] + state["index_bytes"], "index_bytes": state["index_bytes"]}
+
+
+def _statement(handle: Handle, item: PlanItem, report: Report, state: Mapping[str, Any]) -> dict[str, Value]:
+    from psycopg import sql
+
+    if item.method == CONCURRENTLY:
+        blockers.preflight(
+            handle, [state["oid"]], needs.number(item.options, "blocker_age"), f"the rewrite of {item.object}"
+        )
+    report.stage(f"rewriting ({item.method})", item.object)
+    limit = "lock_budget" if item.method == FULL else "deadline"
+    view, name = ("progress_rewrite", identifier(item.object))
+    statement = sql.SQL("VACUUM (FULL) {}" if item.method == FULL else "REPACK (CONCURRENTLY) {}").format(name)
+    with watched(handle, report, view, of_rewrite, deadline=needs.number(item.options, limit)) as watch:
+        with_tries(handle, item, statement)
+    return {"lock_wait_seconds": round(watch.seen.lock_wait, 3)}
+
+
+def _check_space(handle: Handle, item: PlanItem, state: Mapping[str, Any]) -> None:
+    needed = int((state["bytes"] + state["index_bytes"]) * needs.number(item.options, "space_factor", 1.2))
+    tablespace = int(needs.number(item.evidence, "tablespace"))
+    available = volumes.of_tablespace(volumes.free(handle), tablespace)
+    declared = int(needs.number(item.options, "space_declared"))
+    if available is None and declared:
+        available = declared
+    if available is not None and available < needed:
+        raise Refused(
+            f"there is not enough room to write {item.object} anew",
+            why=f"{needed:,} bytes are needed beside it, and {available:,} are free",
+            hint="free space on that volume, or on a bigger one give the table another tablespace",
+            kind=Kind.SPACE,
+        )
+
+
+def _is_due(q: Inquiry, heap: ObjectFacts) -> bool:
+    if q.policy.force:
+        return True
+    gain = heap.values.get("gain")
+    if not isinstance(gain, float) or gain < q.threshold("gain_share") or (heap.bytes or 0) < q.threshold("min_bytes"):
+        return False
+    return not q.history.cooling_off(q.operation, q.scope.now, q.policy.cool_off, object=heap.name)
+
+
+def _gain_bytes(heap: ObjectFacts) -> int:
+    return int(needs.number(heap.values, "gain") * needs.number(heap.values, "main_bytes"))
+
+
+def _proposal(q: Inquiry, heap: ObjectFacts) -> Proposal:
+    chosen, space = way(q, heap), _space(q, heap)
+    reason = _reason(heap)
+    why_not = chosen.why_not or _undeclared(q, space)
+    if why_not:
+        return q.skip(f"{heap.name}: {reason}; but {why_not}", table=heap.name)
+    hold = hold_of(heap)
+    covered = {Operation.VACUUM: _REWRITTEN, Operation.REINDEX: _REWRITTEN} if hold == heap.name else {}
+    size = (heap.bytes or 0) + int(needs.number(heap.values, "index_bytes"))
+    return propose_draft(
+        q,
+        Draft(
+            tables=[heap],
+            object=heap.name,
+            hold=hold,
+            reason=reason,
+            method=chosen.method,
+            locks=_LOCKS[chosen.method],
+            work_bytes=size,
+            gain=_gain_bytes(heap) if heap.values.get("gain") is not None else None,
+            options={
+                name: q.threshold(name)
+                for name in ("deadline", "blocker_age", "max_wait", "lock_wait", "lock_tries", "lock_budget",
+                             "space_declared", "cleanup_wait")
+            } | {"space_factor": q.policy.space_factor},
+            evidence={
+                "version_number": q.version.number,
+                "bytes": heap.bytes,
+                "tablespace": heap.values.get("tablespace"),
+                "share": _share_of_all(heap, size),
+            },
+            covers=covered,
+            space=space,
+            defer=_in_the_way(q, heap, chosen, space),
+        ),
+    )  # fmt: skip
+
+
+def _reason(heap: ObjectFacts) -> str:
+    gain = heap.values.get("gain")
+    if not isinstance(gain, float):
+        return f"asked for by force: {words.size(heap.bytes or 0)}, its bloat is not known ({heap.values.get('how')})"
+    return (
+        f"a rewrite would take {words.share(gain)} of {words.size(heap.bytes or 0)} off it ({heap.values.get('how')})"
+    )
+
+
+def _share_of_all(heap: ObjectFacts, size: int) -> float | None:
+    return round(_gain_bytes(heap) / size, 3) if size and heap.values.get("gain") is not None else None
+
+
+def _space(q: Inquiry, heap: ObjectFacts) -> tuple[SpaceNeed, ...]:
+    tablespace = int(needs.number(heap.values, "tablespace"))
+    available = volumes.of_tablespace(q.facts.values.get("free_bytes"), tablespace)
+    declared = int(q.threshold("space_declared"))
+    needed = int(((heap.bytes or 0) + needs.number(heap.values, "index_bytes")) * q.policy.space_factor)
+    folder = f"tablespace {tablespace}" if tablespace else "data folder of the server"
+    return (
+        SpaceNeed(
+            purpose="the new table and its indexes", folder=folder, needed=needed,
+            available=declared or None if available is None else available,
+        ),
+    )  # fmt: skip
+
+
+def _undeclared(q: Inquiry, space: tuple[SpaceNeed, ...]) -> str:
+    need = space[0]
+    if need.available is not None or need.needed <= q.threshold("undeclared_bytes"):
+        return ""
+    return (
+        f"it needs {words.size(need.needed)} on the server, where free space cannot be seen from here: declare it by the"
+        " setting `space_declared` (bytes)"
+    )
+
+
+def _in_the_way(q: Inquiry, heap: ObjectFacts, chosen: Way, space: tuple[SpaceNeed, ...]) -> str:
+    need = space[0]
+    if not need.enough:
+        return f"it needs {need.needed:,} bytes in the {need.folder}, and {need.available:,} are free"
+    if needs.number(heap.values, "age") >= needs.WARN_AGE:
+        return (
+            f"its oldest rows are {needs.number(heap.values, 'age'):,.0f} transactions old: VACUUM freezes them first"
+        )
+    at_work: Mapping[str, str] = json.loads(str(q.facts.values.get("at_work") or "{}"))
+    worker = at_work.get(str(heap.values.get("oid")), "")
+    if "wraparound" in worker:
+        return f"{worker} is on it, and must not be disturbed"
+    if chosen.method == FULL:
+        return ""
+    relations = [int(needs.number(heap.values, name)) for name in ("oid", "toast_oid")]
+    found = blockers.planned(q.facts.values.get("long_transactions"), relations, q.threshold("blocker_age"))
+    return f"it would wait for {found}" if found else ""
+
+
+def _idle(q: Inquiry, heaps: list[ObjectFacts], idle: int) -> Proposal:
+    least = q.threshold("min_bytes")
+    unknown = [
+        heap.name for heap in heaps if (heap.bytes or 0) >= least and heap.values.get("source") == Source.UNKNOWN
+    ]
+    said = f"; of {len(unknown)} it is not known ({words.listed(unknown)})" if unknown else ""
+    return q.skip(
+        f"{idle:,} tables need none: due from {words.share(q.threshold('gain_share'))} of predicted gain and"
+        f" {words.size(least)} on{said}",
+        idle=idle,
+        unknown=len(unknown),
+    )
