@@ -344,6 +344,7 @@ def test_two_of_us_are_never_on_one_table(newest: Workbench) -> None:
         session.interrupt()
         with pytest.raises(Interrupted):
             running.outcome()
+        newest.database.execute(f"ALTER DATABASE {newest.database.name} RESET ALL")
         newest.perform(newest.item(VACUUM))  # the lock went with the statement, not with the session
 
 
@@ -408,8 +409,8 @@ def test_the_session_of_a_lost_attempt_is_ended_first(newest: Workbench) -> None
         assert newest.database.query("SELECT FROM pg_stat_progress_vacuum") == []
         with pytest.raises(OperationError):
             running.outcome()
-        newest.database.execute(f"ALTER DATABASE {newest.database.name} RESET ALL")
-        session.run(item, Recorder())
+    newest.database.execute(f"ALTER DATABASE {newest.database.name} RESET ALL")
+    newest.perform(item)
 
 
 # --- a plan that no longer fits ---
