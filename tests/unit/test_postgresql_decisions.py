@@ -325,7 +325,14 @@ def test_a_flag_that_is_none_is_refused_with_its_neighbour() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"min_xid_age": "many"}, {"min_xid_age": -1}, {"skip_locked": "maybe"}, {"table": "a", "schema": "b"}],
+    [
+        {"min_xid_age": "many"},
+        {"min_xid_age": -1},
+        {"skip_locked": "maybe"},
+        {"table": "a", "schema": "b"},
+        {"index_cleanup": "banana"},
+        {"parallel_workers": "two"},
+    ],  # fmt: skip
     ids=str,
 )
 def test_a_flag_of_a_wrong_value_is_refused(wrong: dict[str, Setting]) -> None:
@@ -341,6 +348,15 @@ def test_a_size_that_is_none_never_gets_into_a_statement(text: str) -> None:
     else:
         (item, _) = plan(database(table(dead=9000)), Operation.VACUUM, buffer_usage_limit=text)
         assert item.options["buffer_usage_limit"] == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(None, ""), ("auto", ""), ("off", "OFF"), (False, "OFF"), ("on", "ON"), (True, "ON")]
+)
+def test_what_is_wanted_of_indexes(given: Setting, said: str) -> None:
+    (item,) = due(database(table(dead=9000)), Operation.VACUUM, index_cleanup=given)
+    options = " ".join(vacuum.options_of(item.options, Version(180000)))
+    assert (f"INDEX_CLEANUP {said}" in options) if said else ("INDEX_CLEANUP" not in options)
 
 
 def test_a_size_of_nothing_is_a_size() -> None:

@@ -95,6 +95,14 @@ def flag(config: Mapping[str, Setting], name: str) -> bool:
     return value in _ON
 
 
+def cleanup(value: Setting) -> str:
+    """What is wanted of indexes: `auto`, `on` or `off`. Raises `UsageError` for anything else."""
+    text = str("auto" if value in (None, "") else value).strip().lower()
+    if text == "auto":
+        return text
+    return "on" if flag({"index_cleanup": text}, "index_cleanup") else "off"
+
+
 def _check(config: Mapping[str, Setting]) -> None:
     unknown = sorted(set(config) - set(FLAGS))
     if unknown:
@@ -105,6 +113,9 @@ def _check(config: Mapping[str, Setting]) -> None:
         )
     for name in _SWITCHES:
         flag(config, name)
+    for name in ("min_xid_age", "min_mxid_age", "parallel_workers"):
+        _number(config, name)
+    cleanup(config.get("index_cleanup"))
     if _text(config, "table") and (_text(config, "schema") or _text(config, "exclude_schema")):
         raise UsageError("tables and schemas cannot both be chosen", hint="write table = 'schema.*' instead")
 
@@ -120,5 +131,5 @@ def _number(config: Mapping[str, Setting], name: str) -> int:
     except ValueError:
         number = -1
     if number < 0:
-        raise UsageError(f"{name} is {value!r}", why="it is a whole number of transactions, from 0 on", hint="")
+        raise UsageError(f"{name} is {value!r}", why="it is a whole number, from 0 on", hint=f"{name} = 2")
     return number

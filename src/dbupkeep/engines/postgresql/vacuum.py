@@ -14,7 +14,7 @@ from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.maintain import Manner, Row
 from dbupkeep.engines.postgresql.progress import of_vacuum
 from dbupkeep.engines.postgresql.replicas import LIMITS
-from dbupkeep.engines.postgresql.selection import flag
+from dbupkeep.engines.postgresql.selection import cleanup, flag
 from dbupkeep.engines.postgresql.versions import VACUUM_OPTIONS, Version
 from dbupkeep.errors import UsageError
 from dbupkeep.facts import Notice, ObjectFacts, Value
@@ -86,9 +86,8 @@ def options_of(options: Mapping[str, Value], version: Version, *, skip_locked: b
     found += ["DISABLE_PAGE_SKIPPING"] if options.get("disable_page_skipping") else []
     if not options.get("truncate"):
         found.append("TRUNCATE FALSE")
-    cleanup = str(options.get("index_cleanup") or "auto").lower()
-    if cleanup != "auto":
-        found.append(f"INDEX_CLEANUP {'ON' if cleanup in ('on', 'true') else 'OFF'}")
+    if options.get("index_cleanup") in ("on", "off"):
+        found.append(f"INDEX_CLEANUP {str(options['index_cleanup']).upper()}")
     if options.get("parallel_workers") is not None:
         found.append(f"PARALLEL {int(str(options['parallel_workers']))}")
     if options.get("process_toast") is False and version.has(VACUUM_OPTIONS["process_toast"]):
@@ -234,7 +233,7 @@ def _options(q: Inquiry, share: Share, *, freeze: bool) -> dict[str, Value]:
     given = q.scope.config
     options: dict[str, Value] = {
         "truncate": flag({"truncate": q.setting("truncate")}, "truncate"),
-        "index_cleanup": str(q.setting("index_cleanup")),
+        "index_cleanup": cleanup(q.setting("index_cleanup")),
         "buffer_usage_limit": buffer_limit(q),
         "lock_wait": q.threshold("lock_wait"),
         "deadline": q.threshold("deadline"),
@@ -256,7 +255,7 @@ def _options(q: Inquiry, share: Share, *, freeze: bool) -> dict[str, Value]:
 def _method(options: Mapping[str, Value], *, freeze: bool) -> str:
     words_ = ["freeze" if options["freeze"] else "aggressive, to freeze" if freeze else "plain"]
     words_ += ["truncating the tail"] if options["truncate"] else []
-    words_ += ["without indexes"] if str(options["index_cleanup"]).lower() in ("off", "false") else []
+    words_ += ["without indexes"] if options["index_cleanup"] == "off" else []
     return ", ".join(words_)
 
 
