@@ -214,8 +214,11 @@ class SqliteLedger(RelationalReads):
         self._writes.measure(_own(tx), sample)
 
     def report(self, job_id: str, attempt: int, progress: Progress | None) -> Control:
-        """Keep the last progress of an attempt and learn what is wanted of it."""
-        return self.transact(lambda tx: self._writes.report(_own(tx), job_id, attempt, progress))
+        """Keep the last progress of an attempt and learn what is wanted of it.
+
+        Not worth a disk flush, which would also have the disk flush what the running operation has written so far.
+        """
+        return self.transact_lightly(lambda tx: self._writes.report(_own(tx), job_id, attempt, progress))
 
     def prune(self, before: datetime) -> int:
         """Remove runs that ended before that moment, a hundred in a transaction."""
