@@ -161,6 +161,27 @@ def test_a_reader_that_leaves_early_is_no_error(cli: Cli, bloated: Path) -> None
     process.stderr.close()
 
 
+def test_closed_outputs_are_written_nowhere(cli: Cli, bloated: Path) -> None:
+    script = f'exec "{sys.executable}" -m dbupkeep run "{bloated}" --ledger "{bloated}.ledger" >&- 2>&-'
+    assert subprocess.run(["sh", "-c", script], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_output_that_cannot_be_written_is_said(cli: Cli, bloated: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dbupkeep", "config", "schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the output could not be written\nwhy:   No space left on device\n")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_printed_and_completes(cli: Cli, shell: str) -> None:
     assert "_DBUPKEEP_COMPLETE" in cli("completion", shell).out

@@ -9,7 +9,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TextIO
+
+from dbupkeep.errors import OperationError
 
 
 class Color(StrEnum):
@@ -77,6 +80,14 @@ class Terminal:
             self.stream.flush()
         except BrokenPipeError as error:
             raise ReaderLeft from error
+        except OSError as error:
+            # What is still buffered goes nowhere, without another complaint at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            raise OperationError(
+                "the output could not be written",
+                why=str(error.strerror),
+                hint="what was done is kept: see `dbupkeep jobs`",
+            ) from error
 
 
 def _colored(color: Color, environ: Mapping[str, str], *, lively: bool) -> bool:
@@ -89,12 +100,17 @@ def _colored(color: Color, environ: Mapping[str, str], *, lively: bool) -> bool:
 
 def standard_output(color: Color = Color.AUTO) -> Terminal:
     """Where results go."""
-    return Terminal(sys.stdout, color=color)
+    return Terminal(_open(sys.stdout), color=color)
 
 
 def standard_error(color: Color = Color.AUTO) -> Terminal:
     """Where messages and progress go."""
-    return Terminal(sys.stderr, color=color)
+    return Terminal(_open(sys.stderr), color=color)
+
+
+def _open(stream: TextIO | None) -> TextIO:
+    """The stream; nowhere, if the caller has closed it (`>&-`)."""
+    return stream if stream is not None else Path(os.devnull).open("w", encoding="utf-8")
 
 
 def cells(text: str) -> int:
