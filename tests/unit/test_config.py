@@ -233,6 +233,17 @@ def test_the_environment_alone_is_enough() -> None:
     assert (read.file, read.target("app").engine) == ("", "sqlite")
 
 
+def test_a_pattern_beside_a_servers_url_chooses_of_its_databases(file: Path) -> None:
+    file.write_text(
+        'version = 1\n[targets.all]\nurl = "postgresql://db1/postgres"\npattern = "*"\nexclude = ["template*"]\n'
+    )
+    target = load(file, environ={}).target("all")
+    assert (target.url, target.pattern, target.is_fleet) == ("postgresql://db1/postgres", "*", True)
+    assert faults(file, 'version = 1\n[targets.a]\nurl = "sqlite:///x.db"\npattern = "*"\n') == [
+        '2: targets.a: "pattern" and "recursive" are for a target with "dir"'
+    ]
+
+
 def test_a_folder_is_relative_to_its_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/people/me")
     folders = '[targets.a]\ndir = "data #1"\n[targets.b]\ndir = "~/x"\npattern = "*.sqlite"\n'

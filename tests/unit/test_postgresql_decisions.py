@@ -332,7 +332,7 @@ def test_a_flag_that_is_none_is_refused_with_its_neighbour() -> None:
         {"table": "a", "schema": "b"},
         {"index_cleanup": "banana"},
         {"parallel_workers": "two"},
-    ],  # fmt: skip
+    ],
     ids=str,
 )
 def test_a_flag_of_a_wrong_value_is_refused(wrong: dict[str, Setting]) -> None:

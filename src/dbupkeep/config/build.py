@@ -70,7 +70,7 @@ def targets(table: ConfigFile, folder: Path) -> dict[str, Target]:
 
 
 def _target(name: str, table: TargetTable, folder: Path) -> Target:
-    url, pattern = table.url or "", ""
+    url, pattern = table.url or "", table.pattern or ""
     if table.dir is not None:
         place = folder / Path(table.dir).expanduser()
         url = "sqlite://" + quote(os.path.normpath(place), safe=_PLAIN_IN_URL)

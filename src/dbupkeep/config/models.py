@@ -127,16 +127,22 @@ Later = dict[Name, Any]
 """Tables that are kept for parts of the program that are still to come."""
 
 
+_FILE_SCHEMES = ("sqlite:", "file:")
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class TargetTable(_Table):
-    """`[targets.NAME]`: one database by its `url`, or a folder (`dir`) of them."""
+    """`[targets.NAME]`: one database by its `url`, several of its server with `pattern`, or a folder (`dir`) of files."""
 
     url: Url | None = Field(default=None, description="One database; never with a password in it.")
     dir: Text | None = Field(default=None, description="A folder of SQLite files, searched anew at each run.")
-    pattern: Text | None = Field(default=None, description="Which files of the folder, as a glob; *.db when left out.")
+    pattern: Text | None = Field(
+        default=None,
+        description="Which files of the folder, as a glob, *.db when left out; with a server's url: which of its databases.",
+    )
     recursive: bool = Field(default=False, description="Search the folders below it too.")
     exclude: list[Text] = Field(default=[], description="Objects, or files of the folder, to leave alone; globs.")
     parallel: int = Field(default=1, ge=1, le=1024, description="Operations at a time on one database.")
@@ -146,7 +152,8 @@ class TargetTable(_Table):
     def _one_place(self) -> TargetTable:
         if (self.url is None) == (self.dir is None):
             raise ValueError('needs either "url" or "dir"')
-        if self.dir is None and (self.pattern is not None or self.recursive):
+        is_file = self.url is not None and self.url.lower().startswith(_FILE_SCHEMES)
+        if self.dir is None and (self.recursive or (self.pattern is not None and is_file)):
             raise ValueError('"pattern" and "recursive" are for a target with "dir"')
         return self
 
