@@ -40,10 +40,13 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "resume": ("controlling", "Let a paused run go on."),
     },
     "Operate": {
+        "serve": ("service", "Start what is due by its schedule, and execute it, until told to stop."),
+        "schedule": ("scheduling", "Say what runs next by itself, in which window, and what will not and why."),
         "worker": ("working", "Execute jobs until told to stop."),
         "doctor": ("inquiring", "Check versions, the ledger, and a database’s surroundings."),
         "config": ("configuring", "Check, show and locate the configuration."),
         "prune": ("history", "Forget runs that ended long ago; measurements stay."),
+        "install": ("installing", "Print what has the system start the service: a systemd unit."),
         "completion": ("completing", "Print the completion script of a shell."),
     },
 }

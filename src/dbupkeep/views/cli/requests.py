@@ -140,6 +140,12 @@ def ask(console: Console, written: Sequence[str], choice: Mapping[str, Any]) -> 
     return Request(definition=definition, given=tuple(written), single=single)
 
 
+def canonical(definition: JobDefinition) -> JobDefinition:
+    """A job of the configuration with its targets as their engines write them, so that their history is found."""
+    steps = tuple(replace(step, targets=tuple(map(_canonical, step.targets))) for step in definition.steps)
+    return replace(definition, steps=steps)
+
+
 def single_target(text: str, config: Config) -> Target:
     """One database. Raises `UsageError` for a pattern or a folder to search."""
     target = _target(text, config, {"exclude": (), "pattern": None, "recursive": False})

@@ -42,21 +42,27 @@ IDLE = 2
     metavar="SECONDS",
     help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
 )
+@click.option("--parent", type=int, hidden=True, help="End, as by SIGTERM, once that process is gone.")
 @common
-def worker(console: Console, *, drain: bool, slots: int | None, lanes: tuple[str, ...], lease: float | None) -> int:
+def worker(
+    console: Console, *, drain: bool, slots: int | None, lanes: tuple[str, ...], lease: float | None, parent: int | None
+) -> int:
     """Execute jobs until told to stop: SIGTERM or Ctrl-C end it after what runs, a second one at once."""
     with console.app(lease=lease, isolate=True) as app:
         count = slots or default_slots()
         served = f"lanes {', '.join(words.name(lane) for lane in lanes)}" if lanes else "all lanes"
-        console.say(f"Working on {served}, {words.counted(count, 'operation')} at a time.", "dim")
-        signals = serve(console, app, lanes, count, drain=drain)
+        if parent is None:
+            console.say(f"Working on {served}, {words.counted(count, 'operation')} at a time.", "dim")
+        signals = serve(console, app, lanes, count, drain=drain, parent=parent)
     if console.as_json:
         console.document({"lanes": list(lanes), "slots": count, "ended_by": signals[0] if signals else "drain"})
     return Exit.DONE
 
 
-def serve(console: Console, app: App, lanes: tuple[str, ...], slots: int, *, drain: bool) -> list[str]:
-    """Serve until a signal, or with `drain` until nothing is left; returns the signals that came."""
+def serve(
+    console: Console, app: App, lanes: tuple[str, ...], slots: int, *, drain: bool, parent: int | None = None
+) -> list[str]:
+    """Serve until a signal, or until `parent` is gone, or with `drain` until nothing is left; returns the signals."""
     stop = threading.Event()
     serving = threading.Thread(
         target=app.processor.serve, kwargs={"lanes": lanes, "slots": slots, "stop": stop}, name="dbupkeep-serve"
@@ -69,8 +75,10 @@ def serve(console: Console, app: App, lanes: tuple[str, ...], slots: int, *, dra
             if asked.times > 1:
                 console.say("Leaving at once; what ran is taken over by another process.")
                 os._exit(128 + int(signal.Signals[asked.by[-1]]))
-            if asked.times and not stop.is_set():
-                console.say(f"Ending after {words.counted(app.processor.busy, 'operation')} that run now.")
+            orphaned = parent is not None and os.getppid() != parent
+            if (asked.times or orphaned) and not stop.is_set():
+                if parent is None:
+                    console.say(f"Ending after {words.counted(app.processor.busy, 'operation')} that run now.")
                 stop.set()
             idle = idle + 1 if drain and not _left(app, lanes) else 0
             if drain and idle >= IDLE:

@@ -1,0 +1,237 @@
+"""The command `serve`: a scheduler in this process, and worker processes of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from dbupkeep.config import Config, find
+from dbupkeep.errors import LedgerError, UsageError
+from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.ledger import JobQuery
+from dbupkeep.scheduler import LOOK, Fired, is_scheduled
+from dbupkeep.schedules import Do
+from dbupkeep.views import words
+from dbupkeep.views.cli.console import Console, common
+from dbupkeep.views.cli.exits import Exit
+from dbupkeep.views.cli.job_words import state, took
+from dbupkeep.views.cli.requests import canonical
+from dbupkeep.views.cli.running import default_slots
+from dbupkeep.views.cli.serving import Asked, listening
+from dbupkeep.views.cli.systemd import notify
+from dbupkeep.views.cli.workers import Workers
+
+if TYPE_CHECKING:
+    from dbupkeep.app import App
+
+TICK = 0.1
+"""Seconds between looks at signals and worker processes."""
+
+TIDY = 3600.0
+"""Seconds between looks whether old runs are to be forgotten."""
+
+SHOWN = 200
+"""Runs that are followed at a time."""
+
+
+@click.command()
+@click.option(
+    "--workers", type=click.IntRange(1, 64), metavar="N", default=1, show_default=True, help="Worker processes."
+)
+@click.option(
+    "--jobs",
+    "slots",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Operations at a time in each; default: twice the processors, at most 4.",
+)
+@click.option(
+    "--lease",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
+)
+@common
+def serve(console: Console, *, workers: int, slots: int | None, lease: float | None) -> int:
+    """Start the jobs of the configuration when they are due, and execute them, until told to stop.
+
+    SIGTERM or Ctrl-C end it after what runs, a second one at once; SIGHUP, or a change of the file, has the
+    configuration read again.
+    """
+    watched = Configuration(console)
+    watched.load()
+    with console.app(lease=lease) as app, listening() as asked, watched.hanging_up():
+        team = Workers(
+            arguments=_arguments(console, slots or default_slots(), lease),
+            count=workers, now=app.clock.monotonic, say=console.say,
+        )  # fmt: skip
+        service = Service(console=console, app=app, watched=watched, team=team)
+        service.run(asked)
+    if console.as_json:
+        console.document({"ended_by": asked.by[0] if asked.by else None, "runs_started": service.started})
+    return Exit.DONE
+
+
+@dataclass(slots=True)
+class Configuration:
+    """The configuration of a service: read again when its file changes or a SIGHUP comes; a faulty one is not taken."""
+
+    console: Console
+    config: Config = field(default_factory=Config)
+    _stamp: tuple[object, ...] = ()
+    _asked: threading.Event = field(default_factory=threading.Event)
+
+    def load(self) -> None:
+        """Read it. Raises `UsageError` and `DefinitionError`."""
+        self._stamp = self._look()
+        config = self.console.config()
+        self.config = replace(config, jobs={name: canonical(job) for name, job in config.jobs.items()})
+
+    def renew(self) -> bool:
+        """Read it again if there is a reason; whether there is another one now."""
+        if not self._asked.is_set() and self._look() == self._stamp:
+            return False
+        self._asked.clear()
+        try:
+            self.load()
+        except UsageError as error:
+            self.console.say(f"The new configuration is not taken: {error.message}. The old one stays in force.", "red")
+            return False
+        return True
+
+    @contextmanager
+    def hanging_up(self) -> Iterator[None]:
+        """Take SIGHUP as the wish to read it again."""
+
+        def hung_up(_number: int, _frame: FrameType | None) -> None:
+            self._asked.set()
+
+        before = signal.signal(signal.SIGHUP, hung_up)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+    def _look(self) -> tuple[object, ...]:
+        """What changes when the file does: its place, its time, its size."""
+        path = find(self.console.config_file)
+        try:
+            found = path.stat() if path else None
+        except OSError:
+            found = None
+        return (path, found.st_mtime_ns, found.st_size, found.st_ino) if found else (path,)
+
+
+@dataclass(slots=True, kw_only=True)
+class Service:
+    """The loop of a service."""
+
+    console: Console
+    app: App
+    watched: Configuration
+    team: Workers
+    started: int = 0
+    _shown: dict[str, Job] = field(default_factory=dict)
+
+    def run(self, asked: Asked) -> None:
+        """Go on until a signal, then until the worker processes have ended."""
+        scheduler, pause = self.app.scheduler(), threading.Event()
+        scheduler.use(self.watched.config.jobs)
+        self._greet()
+        self.team.mend()
+        notify("READY=1")
+        look_at = tidy_at = self.app.clock.monotonic()
+        while not asked.times:
+            now = self.app.clock.monotonic()
+            if now >= look_at:
+                look_at = now + LOOK
+                if self.watched.renew():
+                    scheduler.use(self.watched.config.jobs)
+                    self._greet()
+                self._guarded(lambda: self._told(scheduler.look()))
+                notify("WATCHDOG=1")
+            if now >= tidy_at:
+                tidy_at = now + TIDY
+                self._guarded(lambda: self.app.tidy(self.watched.config.retention))
+            self.team.mend()
+            pause.wait(TICK)
+        self._guarded(scheduler.close)
+        self._stop(asked, pause)
+
+    def _stop(self, asked: Asked, pause: threading.Event) -> None:
+        notify("STOPPING=1")
+        self.console.say("Ending after what runs now; a second signal ends it at once.")
+        self.team.send(signal.SIGTERM)
+        while self.team.pids:
+            if asked.times > 1:
+                self.team.send(signal.SIGKILL)
+                self.console.say("Leaving at once; what ran is taken over at the next start.")
+                os._exit(128 + int(signal.Signals[asked.by[-1]]))
+            notify("WATCHDOG=1")
+            pause.wait(TICK)
+        self._guarded(lambda: self._told([]))
+
+    def _guarded(self, look: Callable[[], object]) -> None:
+        """A ledger that cannot be used now is no reason to end: the next look may find it well."""
+        try:
+            look()
+        except LedgerError as error:
+            self.console.say(f"The ledger cannot be used: {error.message}", "yellow")
+
+    def _greet(self) -> None:
+        count = sum(is_scheduled(job) for job in self.watched.config.jobs.values())
+        place = self.watched.config.file or "no configuration file"
+        jobs = f"{words.counted(count, 'job')} by schedule"
+        self.console.say(f"Serving {jobs} ({place}). See when:  dbupkeep schedule", "dim")
+
+    def _told(self, fired: Sequence[Fired]) -> None:
+        """Say what was started or left out, and how the runs ended that were seen going on: a line each."""
+        for each in fired:
+            self.started += each.do is Do.START
+            self.console.say(f"{_now(self.app)}  {words.name(each.name)}: {_said(each)}")
+        going = JobQuery(roots=True, statuses=(JobStatus.PENDING, JobStatus.RUNNING))
+        now = {job.id: job for job in self.app.reader.jobs(going, limit=SHOWN).jobs}
+        for each in fired:
+            if each.run_id and each.run_id not in now and (job := self.app.reader.job(each.run_id)):
+                self._shown[job.id] = job
+        for job_id in [known for known in self._shown if known not in now]:
+            if ended := self.app.reader.job(job_id):
+                self.console.say(f"{_now(self.app)}  {_ended(ended)}")
+            del self._shown[job_id]
+        self._shown.update(now)
+
+
+def _said(fired: Fired) -> str:
+    due = words.moment(fired.due)
+    if fired.do is Do.START:
+        return f"started, due {due}{', caught up on' if fired.late else ''} · {fired.run_id[:13]}"
+    return f"{'waits' if fired.do is Do.HOLD else 'left out'}, due {due}: {fired.reason}"
+
+
+def _ended(job: Job) -> str:
+    counts = ", ".join(
+        f"{count} {word}" for word in ("completed", "failed", "cancelled", "skipped", "deferred")
+        if (count := getattr(job.stats, word))
+    )  # fmt: skip
+    return f"{words.name(job.name)}: {state(job)} · {counts or 'nothing'} · {took(job)} · {job.id[:13]}"
+
+
+def _now(app: App) -> str:
+    return words.moment(app.clock.now())
+
+
+def _arguments(console: Console, slots: int, lease: float | None) -> list[str]:
+    """What the worker processes are told; the rest they read from the environment, as this process did."""
+    told = ["--jobs", str(slots), "--log-format", console.log_format.value]
+    told += ["--ledger", console.ledger] if console.ledger else []
+    told += ["--lease", str(lease)] if lease is not None else []
+    told += ["-v"] * max(0, console.verbosity) + ["-q"] * (console.verbosity < 0)
+    return told
