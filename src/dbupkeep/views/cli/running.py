@@ -102,10 +102,16 @@ def execute(console: Console, app: App, root: Job, *, slots: int, events: bool =
     """Carry a run out in this process, show it, report it, and say how it ended."""
     watch = Watch(reader=app.reader, root_id=root.id)
     with showing(console, app, watch, events=events) as view:
-        ending = carry_out(app, root, view, watch, slots=slots)
+        ending = carry_out(app, root, view, watch, slots=_useful_slots(app, root, slots))
     code = reported(console, app, ending, events=events)
     _tidy(console, app)
     return code
+
+
+def _useful_slots(app: App, root: Job, slots: int) -> int:
+    """How many operations can run at a time: a single database has its limit, and a slot at rest costs looks."""
+    plan = app.reader.get("plan", root.plan_id) if root.plan_id else None
+    return max(1, min(slots, int(plan["target"]["parallel"]))) if plan else slots
 
 
 def _tidy(console: Console, app: App) -> None:
