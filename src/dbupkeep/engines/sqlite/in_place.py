@@ -93,6 +93,11 @@ def checkpoint(handle: Handle, report: Report) -> None:
     if not handle.header.wal:
         return
     report.stage("checkpoint")
+    write_back(handle)
+
+
+def write_back(handle: Handle) -> None:
+    """Have the `-wal` written into the file and cut, as far as others allow."""
     handle.lock_wait = _TRUNCATE_WAIT
     handle.rows("PRAGMA wal_checkpoint(PASSIVE)", stage="checkpointing")
     handle.rows("PRAGMA wal_checkpoint(TRUNCATE)", stage="checkpointing")

@@ -10,6 +10,7 @@ from pathlib import Path
 from dbupkeep.clock import new_id
 from dbupkeep.engine import Evidence, Leftover
 from dbupkeep.engines.sqlite.handle import Handle
+from dbupkeep.engines.sqlite.in_place import held_back, write_back
 from dbupkeep.engines.sqlite.paths import Place
 from dbupkeep.engines.sqlite.sizes import measure
 from dbupkeep.errors import Refused
@@ -72,17 +73,25 @@ def recover(handle: Handle, item: PlanItem, tag: str) -> Evidence | None:
     copy = copy_name(handle.place, tag) if tag else None
     if copy and copy.exists() and handle.rows("PRAGMA quick_check(1)") == [("ok",)]:
         copy.unlink()
-    planned = int(item.evidence.get("free_pages") or 0)
+    planned, pages = int(item.evidence.get("free_pages") or 0), int(item.evidence.get("pages") or 0)
     if item.operation is not Operation.VACUUM or not planned or after.free_pages > _DONE * planned:
         return None
-    gain = (planned - after.free_pages) * after.page_size
-    before = {**after.values(), "bytes": after.bytes + gain, "free_pages": planned}
+    if after.pages >= pages:  # others have used the free pages
+        return None
+    if handle.header.wal:  # the attempt was lost before it came to that, and until then the file is as big as ever
+        write_back(handle)
+        after = measure(handle)
+    size = pages * after.page_size
+    done = after.bytes < size
+    said = f"the attempt before did it: {after.free_pages:,} free pages are left of {planned:,}"
     return Evidence(
-        effective=Effective.YES,
-        reason=f"the attempt before did it: {after.free_pages:,} free pages are left of {planned:,}",
-        before=before,
+        effective=Effective.YES if done else Effective.NO,
+        reason=said if done else f"{said}; {held_back(handle)}",
+        before={
+            **after.values(), "bytes": size, "file_bytes": size, "wal_bytes": 0, "pages": pages, "free_pages": planned
+        },
         after=after.values(),
-    )
+    )  # fmt: skip
 
 
 def _is_ours(path: Path, place: Place) -> bool:

@@ -445,6 +445,44 @@ def test_attempt_that_did_the_work_before_it_was_lost_is_found(lab: Any) -> None
     assert evidence.before["bytes"] > evidence.after["bytes"]
 
 
+LOST_BEFORE_THE_CHECKPOINT = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA wal_autocheckpoint = 0")
+connection.execute("VACUUM")
+os._exit(0)
+"""
+
+
+def test_work_that_was_lost_before_its_checkpoint_is_found_and_told_as_it_is(lab: Any) -> None:
+    path = lab.make(journal="wal")
+    item = lab.planned(path, Operation.VACUUM)
+    size = path.stat().st_size
+    subprocess.run([sys.executable, "-c", LOST_BEFORE_THE_CHECKPOINT, str(path)], check=True)
+    assert path.stat().st_size == size
+    session = lab.opened(path)
+    evidence = session.recover(item, "lost")
+    session.close()
+    assert evidence is not None
+    assert evidence.effective == "yes"
+    assert evidence.before["bytes"] == size
+    assert evidence.after["bytes"] == path.stat().st_size < size
+
+
+def test_free_pages_that_others_have_used_are_no_sign_of_lost_work(lab: Any) -> None:
+    path = lab.make()
+    item = lab.planned(path, Operation.VACUUM)
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE filler (x)")
+    while connection.execute("PRAGMA freelist_count").fetchone()[0]:
+        connection.execute("INSERT INTO filler VALUES (zeroblob(100000))")
+    connection.commit()
+    connection.close()
+    session = lab.opened(path)
+    assert session.recover(item, "lost") is None
+    session.close()
+
+
 # --- space ---
 
 
