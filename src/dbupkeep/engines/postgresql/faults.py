@@ -35,6 +35,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 UNDEFINED_TABLE = "42P01"
 PLAIN_WARNING = "01000"
 CANCELLED = "57014"
+DENIED = "42501"
 WRONG_VALUE = "22023"
 
 _PATIENCE = 5.0
@@ -215,7 +216,7 @@ _BY_STATE: Mapping[str, Make] = {
     "40P01": _busy,
     "55006": _busy,
     CANCELLED: _interrupted,
-    "42501": _denied,
+    DENIED: _denied,
     "42P01": _gone,
     "42704": _gone,
     "3F000": _gone,

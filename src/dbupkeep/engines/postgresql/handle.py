@@ -15,7 +15,7 @@ from dbupkeep import logs
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Purpose, Stop
 from dbupkeep.engines.postgresql import pooler
-from dbupkeep.engines.postgresql.faults import CANCELLED, WRONG_VALUE, error_of, refusal_of, told
+from dbupkeep.engines.postgresql.faults import CANCELLED, DENIED, WRONG_VALUE, error_of, refusal_of, told
 from dbupkeep.engines.postgresql.queries import query
 from dbupkeep.engines.postgresql.urls import key_of, parameters_of
 from dbupkeep.engines.postgresql.versions import OLDEST, Version
@@ -29,6 +29,8 @@ Row = dict[str, Any]
 
 ADVISORY = 0x64625570
 """The first key of our advisory locks ("dbUp"); the second is the object's OID."""
+
+_IDENTIFIER = "(SELECT system_identifier::text FROM pg_control_system())"
 
 _CANCEL_PATIENCE = 3.0
 _NAME_LIMIT = 63
@@ -46,7 +48,7 @@ class Identity:
     role: str
     superuser: bool
     standby: bool
-    system: str  # the system identifier: the same for a server and its standbys, and for nobody else
+    system: str  # the system identifier: of a server and its standbys alone; empty where it is kept from us
     block_size: int
     key: str  # the target's key in the ledger
 
@@ -286,9 +288,13 @@ class Handle:
                         text, {"names": list(settings), "values": list(settings.values())}
                     ).fetchone()  # fmt: skip
             except psycopg.Error as error:
-                if error.sqlstate != WRONG_VALUE or "client_connection_check_interval" not in settings:
+                if error.sqlstate == WRONG_VALUE and "client_connection_check_interval" in settings:
+                    del settings["client_connection_check_interval"]
+                elif error.sqlstate == DENIED and _IDENTIFIER in text:
+                    # Some hosts of servers keep it to themselves; then the database's own number has to do.
+                    text = text.replace(_IDENTIFIER, "''")
+                else:
                     raise
-                del settings["client_connection_check_interval"]
             else:
                 assert found is not None  # noqa: S101 - it selects one row
                 return found

@@ -11,7 +11,7 @@ SELECT pg_backend_pid() AS pid,
        current_user::text AS role,
        current_setting('is_superuser')::bool AS superuser,
        pg_is_in_recovery() AS standby,
-       (SELECT system_identifier FROM pg_control_system()) AS system,
+       (SELECT system_identifier::text FROM pg_control_system()) AS system,
        current_setting('block_size')::int AS block_size
   FROM settings
 
@@ -504,3 +504,36 @@ SELECT a.pid, a.state, a.wait_event_type, left(a.query, 200) AS query, c.phase
   FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index c USING (pid)
  WHERE a.application_name = %(tag)s AND a.pid <> pg_backend_pid() AND a.datname = current_database()
  ORDER BY a.state = 'active' DESC
+
+-- name: named
+-- A table or index by name, with or without its schema; of an index its table.
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, x.relname AS index_name,
+       x.oid::bigint AS index_oid, c.reltuples::float8 AS rows, c.reloptions AS options, h.oid::bigint AS toast_oid,
+       CASE WHEN c.relkind <> 'p' THEN age(c.relfrozenxid) END AS age,
+       pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_live_tuples(c.oid) AS live,
+       pg_stat_get_mod_since_analyze(c.oid) AS modified, {{permission}} AS permitted,
+       greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) AS vacuumed_at,
+       greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analyzed_at
+  FROM pg_class o
+  JOIN pg_namespace p ON p.oid = o.relnamespace
+  LEFT JOIN pg_index i ON i.indexrelid = o.oid
+  LEFT JOIN pg_class x ON x.oid = i.indexrelid
+  JOIN pg_class c ON c.oid = coalesce(i.indrelid, o.oid)
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_class h ON h.oid = c.reltoastrelid AND h.oid <> 0
+ CROSS JOIN ({{role}}) m
+ WHERE o.relname = %(name)s AND (%(schema)s::text IS NULL OR p.nspname = %(schema)s)
+   AND o.relkind IN ('r', 'm', 'p', 'i', 'I', 't')
+ ORDER BY p.nspname = 'public' DESC, p.nspname NOT IN ('pg_catalog', 'information_schema') DESC, p.nspname
+ LIMIT 1
+
+-- name: locks_in_the_way
+-- Who has, or waits for, a lock on a table that maintenance cannot have beside it; the longest first.
+SELECT l.pid, a.usename::text AS role, a.application_name AS name, a.state, a.query, l.mode, l.granted,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds, a.backend_type = 'autovacuum worker' AS auto,
+       a.query LIKE '%%(to prevent wraparound)%%' AS wraparound
+  FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+ WHERE l.locktype = 'relation' AND l.relation = %(oid)s AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND l.pid IS DISTINCT FROM pg_backend_pid()
+   AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+ ORDER BY l.granted DESC, a.xact_start

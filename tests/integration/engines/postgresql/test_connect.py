@@ -248,6 +248,16 @@ def test_a_refusal_is_understood_in_any_language(newest_server: Server) -> None:
     assert isinstance(error, NotPermitted)
 
 
+def test_a_host_that_keeps_the_identifier_to_itself(newest: Workbench) -> None:
+    newest.bloat()
+    newest.database.execute(
+        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC", "DROP ROLE IF EXISTS tenant",
+        "CREATE ROLE tenant LOGIN IN ROLE pg_maintain",
+    )  # fmt: skip
+    item = newest.item(Operation.VACUUM, user="tenant")
+    assert (item.evidence["system"], newest.perform(item, user="tenant")[1].effective) == ("", Effective.YES)
+
+
 def test_an_answer_that_got_lost_on_the_way_is_looked_up(newest: Workbench) -> None:
     newest.bloat(rows=60_000, dead=30_000)
     newest.slowly("20ms")
