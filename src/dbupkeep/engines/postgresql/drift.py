@@ -23,7 +23,7 @@ def drift(item: PlanItem, facts: DatabaseFacts) -> str:
 def _identity(item: PlanItem, facts: DatabaseFacts) -> str:
     for name, what in (("system", "server"), ("database_oid", "database")):
         planned, now = item.evidence.get(name), facts.identity.get(name)
-        if planned is not None and planned != now:
+        if planned and now and planned != now:
             return f"it is another {what}: its identifier was {planned} at the time of the plan and is {now} now"
     planned_version, version = item.evidence.get("version_number"), facts.values.get("version_number")
     if planned_version is not None and int(planned_version) // 10000 != int(version or 0) // 10000:

@@ -130,7 +130,7 @@ def fit_to_work(handle: Handle, item: PlanItem, *, writes: bool = True) -> None:
         ("database_oid", handle.identity.database_oid, "database"),
     ):
         planned = item.evidence.get(name)
-        if planned is not None and planned != now:
+        if planned and now and planned != now:
             raise Refused(
                 f"{handle.identity.key} is another {what} than at the time of the plan",
                 why=f"its identifier was {planned} and is {now}",
