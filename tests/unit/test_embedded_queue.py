@@ -97,7 +97,9 @@ class Outage:
         return self.ledger.reading()
 
 
-def test_slots_outlive_an_outage(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_outlive_an_outage(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(embedded, "LAZY", 0.01)
     outage = Outage(ledger)
     queue = EmbeddedQueue(outage, lease=LEASE)
@@ -116,6 +118,9 @@ def test_slots_outlive_an_outage(ledger: SqliteLedger, monkeypatch: pytest.Monke
         eventually("what could not be handled comes again", lambda: len(handled) == 2)
         enqueue(ledger, queue, "b")
         eventually("the slots still work", lambda: "b/1" in handled)
+    levels = [record.levelname for record in caplog.records if "nothing new is taken" in record.message]
+    assert "ERROR" in levels, "who watches the run is not told why it stands still"
+    assert levels.count("ERROR") <= 2, "each slot says it once"
     assert handled == ["a/1", "a/1", "b/1"]
 
 

@@ -130,15 +130,17 @@ class _Worker:
 
     def slot(self, handler: Handler, stop: threading.Event) -> None:
         """Take deliveries one after another until stopped; the last one is acknowledged with the next take."""
-        done, rest = "", QUICK
+        done, rest, told = "", QUICK, False
         while not stop.is_set():
             try:
                 delivery = self._take(done)
             except LedgerError as error:  # what is done stays to be acknowledged
-                log.warning("the ledger cannot be used; nothing new is taken", extra={"error": error.message})
+                level = logging.WARNING if told else logging.ERROR  # who watches is told once
+                log.log(level, "the ledger cannot be used; nothing new is taken", extra={"error": error.message})
+                told = True
                 stop.wait(LAZY)
                 continue
-            done = ""
+            done, told = "", False
             if delivery is None:
                 if self._news.wait(rest) and not stop.is_set():  # at a stop it stays set, for the other slots
                     self._news.clear()

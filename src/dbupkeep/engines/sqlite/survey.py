@@ -141,6 +141,14 @@ def _read_size(handle: Handle, seen: _Seen, *, hot: bool) -> None:
     )
     if hot:
         seen.notices.append(_hot_notice(handle))
+    if not handle.place.writable:
+        seen.notices.append(
+            Notice(
+                code="read_only",
+                message="this user may not write the file or its folder, so all work will be refused",
+                hint="make both writable, or run as their owner",
+            )
+        )
 
 
 def _hot_notice(handle: Handle) -> Notice:

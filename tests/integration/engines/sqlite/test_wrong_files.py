@@ -165,7 +165,9 @@ def test_read_only_file_is_surveyed_and_not_worked_on(
         answer = lambda where, mode: not (Path(where) == path.parent and mode & os.W_OK) and allowed(where, mode)  # noqa: E731
         monkeypatch.setattr(os, "access", answer)
     before = lab.fingerprint()
-    assert lab.surveyed(path).values["writable"] is False
+    facts = lab.surveyed(path)
+    assert facts.values["writable"] is False
+    assert [notice.code for notice in facts.notices if notice.code == "read_only"], "a plan would not tell"
     with pytest.raises(Refused) as raised:
         lab.done(path, item)
     assert raised.value.kind is Kind.READ_ONLY
