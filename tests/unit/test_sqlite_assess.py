@@ -223,6 +223,18 @@ def test_something_missing_defers_what_is_due_and_names_it(operation: Operation)
     assert "collation swedish" in proposal.reason
 
 
+def test_nothing_is_written_after_a_check_that_found_more_than_indexes_damaged() -> None:
+    bloated = facts(free=600)
+    broken = run_of(Operation.CHECK, values={"damaged": "[]"})
+    (deferred,) = decide(bloated, Operation.VACUUM, None, broken)
+    assert deferred.decision is Decision.DEFER
+    assert "found damage" in deferred.reason
+    sound = run_of(Operation.CHECK, days_ago=0.5)
+    for policy, past in ((Policy(), (sound, broken)), (Policy(force=True), (broken,))):
+        (proposal,) = decide(bloated, Operation.VACUUM, policy, *past)
+        assert proposal.decision is Decision.RUN
+
+
 def test_no_lock_is_waited_for_longer_than_writers_may_wait() -> None:
     quick = Policy(max_stall=timedelta(milliseconds=100))
     assert decide(facts(free=500), Operation.VACUUM, quick)[0].options["lock_wait"] == pytest.approx(0.1)

@@ -162,7 +162,7 @@ class Draft:
 
 def decide(q: Inquiry, draft: Draft) -> Proposal:
     """Run it, or defer it for what is in the way: something missing, or a stall that others would notice."""
-    way = _lacks(q) or (_stalls(q, draft) if draft.stalls else "")
+    way = _lacks(q) or _damaged(q) or (_stalls(q, draft) if draft.stalls else "")
     short = () if all(need.enough for need in draft.space) else (_no_space(draft.space),)
     milliseconds = 1000 * (draft.estimate.seconds or 0)
     return Proposal(
@@ -207,6 +207,18 @@ def names_in(facts: DatabaseFacts, name: str) -> list[str]:
 def _lacks(q: Inquiry) -> str:
     lacking = q.facts.values.get("lacking")
     return f"{lacking} is missing here, without which SQLite cannot do it" if lacking else ""
+
+
+def _damaged(q: Inquiry) -> str:
+    """Nothing is written after a check that found more than indexes damaged, until another one passes."""
+    last = q.history.last(Operation.CHECK)
+    gated = Operation.CHECK in {q.operation, *q.scope.operations}  # then this run's own check decides
+    if gated or q.policy.force or last is None or last.values.get("damaged") != "[]":
+        return ""
+    return (
+        f"the check of {last.at:%Y-%m-%d %H:%M} found damage that REINDEX does not repair: restore a backup, and check"
+        " again (--operations check)"
+    )
 
 
 def _stalls(q: Inquiry, draft: Draft) -> str:
