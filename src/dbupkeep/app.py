@@ -74,7 +74,7 @@ class App:
         self.ledger, self.reader, self.queue = open_pair(self.location, self.clock, lease)
         self._isolation = Isolation(load_engine or engines.load)
         find = self._isolation.load if isolate else (load_engine or engines.load)
-        self.lifecycle = Lifecycle(self.ledger, self.queue)
+        self.lifecycle = Lifecycle(self.ledger, self.queue, self.clock)
         self.orchestrator = ParentJobOrchestrator(self.lifecycle, self.reader)
         self.databases = DatabaseMaintenanceManager(
             lifecycle=self.lifecycle, orchestrator=self.orchestrator, reader=self.reader, engines=find,
@@ -88,7 +88,7 @@ class App:
         self.workers = self._workers(find)
         self.processor = JobProcessor(
             ledger=self.ledger, queue=self.queue, lifecycle=self.lifecycle, workers=self.workers,
-            sweep=self.orchestrator.sweep,
+            sweep=self.orchestrator.sweep, clock=self.clock,
         )  # fmt: skip
 
     def _managers(self) -> Registry[JobManager]:

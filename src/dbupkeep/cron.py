@@ -90,6 +90,11 @@ def opening(expression: str, timezone: str, lasts: timedelta, now: datetime) -> 
     return current
 
 
+def local(moment: datetime, timezone: str) -> datetime:
+    """The moment as clocks of that zone show it."""
+    return moment.astimezone(_zone(timezone))
+
+
 @lru_cache(maxsize=64)
 def _zone(name: str) -> tzinfo:
     from zoneinfo import ZoneInfo

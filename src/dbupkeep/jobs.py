@@ -158,6 +158,15 @@ class ChildStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deadline:
+    """By when an attempt must have ended, because its window closes."""
+
+    stop: datetime  # when it is told to stop
+    closes: datetime
+    window: str  # its name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job as the ledger has it."""
 
@@ -191,6 +200,7 @@ class Job:
     error: Mapping[str, Any] | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    deadline: Deadline | None = None  # of the attempt that was just begun; not kept
 
     @property
     def is_root(self) -> bool:

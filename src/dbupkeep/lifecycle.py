@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from dbupkeep.admission import Answer, Verdict, admit
+from dbupkeep.clock import Clock, SystemClock
+from dbupkeep.codec import from_json
+from dbupkeep.definitions import Window
 from dbupkeep.errors import IllegalTransition, Interrupted, Kind, OperationError, UnknownName
 from dbupkeep.events import (
     NOTED,
@@ -33,6 +37,7 @@ from dbupkeep.events import (
 )
 from dbupkeep.jobs import Delivery, Job, JobStatus, Phase, aggregate, attempt_tag
 from dbupkeep.ledger import Change, Ledger, Tx, Wait
+from dbupkeep.plans import Source
 from dbupkeep.queue import Queue
 from dbupkeep.worker import Ended
 
@@ -73,10 +78,11 @@ class Turn:
 class Lifecycle:
     """Submit, begin, end, cancel, retry, pause, resume, rescue, settle."""
 
-    def __init__(self, ledger: Ledger, queue: Queue) -> None:
-        """Stand on a ledger and the queue that belongs to it."""
+    def __init__(self, ledger: Ledger, queue: Queue, clock: Clock | None = None) -> None:
+        """Stand on a ledger and the queue that belongs to it; windows are read on the clock."""
         self._ledger = ledger
         self._queue = queue
+        self._clock = clock or SystemClock()
 
     def submit(self, submission: Submission) -> bool:
         """Write jobs and make deliverable what nothing holds: all or nothing.
@@ -133,11 +139,13 @@ class Lifecycle:
             if job.cancel_requested:
                 step.append(job.id, JobCancelled(reason="cancelled before it started"))
                 return None
-            if step.known(job.correlation_id).paused:
+            verdict = self._admit(step, job)
+            if verdict.answer is not Answer.START:
+                step.put_off(job, verdict)
                 return None
             tag = attempt_tag(job.id, delivery.attempt)
             change = step.append(job.id, JobStarted(attempt=delivery.attempt, worker=worker, tag=tag))
-            return change.after if change else None
+            return replace(change.after, deadline=verdict.deadline) if change else None
 
         return self._transact(work)
 
@@ -259,6 +267,17 @@ class Lifecycle:
             self._transact(lambda step: step.deliveries.extend(keys[key] for key in sorted(missing)))
         return len(missing)
 
+    def _admit(self, step: _Step, job: Job) -> Verdict:
+        root, estimate = step.known(job.correlation_id), job.estimate or {}
+        window = root.config.get("window")
+        return admit(
+            window=from_json(Window, window) if window else None,
+            paused=root.paused,
+            seconds=estimate.get("seconds"),
+            own=estimate.get("seconds_source") == Source.HISTORY,
+            now=self._clock.now(),
+        )
+
     def _takes(self, tx: Tx, turn: Turn | None) -> bool:
         return turn is None or self._ledger.put(tx, turn.kind, turn.key, turn.document, version=turn.version)
 
@@ -338,6 +357,24 @@ class _Step:
                 self._skip_pending(child.id, reason)
             elif self.known(child.id).status is JobStatus.PENDING:  # still: one skipped before it may have ended it too
                 self.append(child.id, JobSkipped(reason=reason))
+
+    def put_off(self, job: Job, verdict: Verdict) -> None:
+        """Defer a job that may not start, and with it all of its run that may not either; one that waits is left alone."""
+        if verdict.answer is not Answer.DEFER:
+            return
+        event = JobDeferred(reason=verdict.reason, result=verdict.figures)
+        if verdict.for_all:
+            self._defer_pending(job.correlation_id, event)
+        else:
+            self.append(job.id, event)
+
+    def _defer_pending(self, parent_id: str, event: JobDeferred) -> None:
+        """From the last to the first, so that what waits is deferred before its gate could bar it."""
+        for child in reversed(self.tx.unended(parent_id)):
+            if child.phase is Phase.ORCHESTRATION:
+                self._defer_pending(child.id, event)
+            elif self.known(child.id).status is JobStatus.PENDING:
+                self.append(child.id, event)
 
     def cancel(self, job: Job, by: str) -> None:
         """Cancel a job that has not ended, and all below it."""

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
-from dbupkeep.operations import CATALOGUE
+from dbupkeep.operations import CATALOGUE, Operation
 from dbupkeep.plans import Decision, PlanItem, Proposal
 
 WHOLE = ""
 """The hold that meets every other one."""
 
+Work = tuple[Operation, str]
+"""An operation and the object it is for; empty: the whole target."""
+
 _FIELDS = tuple(field.name for field in dataclasses.fields(Proposal))
 
 
-def lay_out(proposals: Sequence[Proposal]) -> tuple[PlanItem, ...]:
+def lay_out(proposals: Sequence[Proposal], put_off: Mapping[Work, int] | None = None) -> tuple[PlanItem, ...]:
     """Place proposals: on one hold by rank of operation, holds in the engine's own order of benefit.
 
+    Holds on which work was `put_off` by the runs before go first, that put off most often before all: nothing starves.
+    They do not pass what needs the whole target, which may be a gate.
     Each item that runs waits for the one before it on the same hold, or on the whole target; an item whose operation
     is a gate bars those after it unless it completes.
     """
     items: list[PlanItem] = []
     last: dict[str, int] = {}  # by hold; the last one is enough, since it waits for those before it
     gates: dict[str, list[int]] = {}
-    for place, proposal in enumerate(_ordered(_without_redundant(proposals))):
+    for place, proposal in enumerate(_ordered(_without_redundant(proposals), put_off or {})):
         if proposal.decision is not Decision.RUN:
             items.append(_placed(proposal, place, (), ()))
             continue
@@ -60,11 +66,16 @@ def _covered(proposal: Proposal, covering: Mapping[str, Sequence[tuple[int, Prop
     return min(reasons)[1] if reasons else ""
 
 
-def _ordered(proposals: Sequence[Proposal]) -> list[Proposal]:
+def _ordered(proposals: Sequence[Proposal], put_off: Mapping[Work, int]) -> list[Proposal]:
     first: dict[str, int] = {}
     for position, proposal in enumerate(proposals):
         first.setdefault(proposal.hold, position)
-    return sorted(proposals, key=lambda proposal: (first[proposal.hold], CATALOGUE[proposal.operation].rank))
+    ordered = sorted(proposals, key=lambda proposal: (first[proposal.hold], CATALOGUE[proposal.operation].rank))
+    age: dict[str, int] = {}
+    for proposal in proposals:
+        age[proposal.hold] = max(age.get(proposal.hold, 0), put_off.get((proposal.operation, proposal.object), 0))
+    between = (list(part) for _, part in groupby(ordered, key=lambda proposal: proposal.hold == WHOLE))
+    return [proposal for part in between for proposal in sorted(part, key=lambda proposal: -age[proposal.hold])]
 
 
 def _placed(proposal: Proposal, place: int, after: tuple[int, ...], gates: tuple[int, ...]) -> PlanItem:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from dbupkeep.clock import Clock, SystemClock
 from dbupkeep.errors import Busy, Gone, Interrupted, LedgerError, Lost, UpkeepError
-from dbupkeep.events import JobCancelled, JobDeferred, JobFailed, JobReturned, JobSkipped, StageReached
+from dbupkeep.events import JobCancelled, JobCompleted, JobDeferred, JobFailed, JobReturned, JobSkipped, StageReached
 from dbupkeep.jobs import Delivery, Job, attempt_tag
 from dbupkeep.ledger import Control, Ledger
 from dbupkeep.lifecycle import Lifecycle
@@ -51,6 +53,8 @@ class Attempt:
         self._interrupt: Callable[[], object] | None = None
         self._stages: list[StageReached] = []
         self.control = Control()
+        self.overtime = False
+        """Whether its window closes, so that it is to stop."""
 
     @property
     def report(self) -> Attempt:
@@ -70,7 +74,7 @@ class Attempt:
     @property
     def stopping(self) -> bool:
         """Whether this attempt should end."""
-        return self.control.cancel or self.control.fenced
+        return self.control.cancel or self.control.fenced or self.overtime
 
     def on_stop(self, interrupt: Callable[[], object] | None) -> None:
         """Have `interrupt` called while the attempt should end."""
@@ -101,8 +105,11 @@ class Attempt:
         with self._lock:
             self._sample = sample
 
-    def pulse(self, ledger: Ledger) -> None:
+    def pulse(self, ledger: Ledger, now: datetime) -> None:
         """Ask how far the work is, keep it, and act on what is wanted."""
+        if self.job.deadline is not None and now >= self.job.deadline.stop:
+            self.overtime = True
+            self._interrupted()  # before the ledger is asked, which may be busy
         with self._lock:
             sampled = self._sample() if self._sample else None
         if sampled is not None:
@@ -112,8 +119,12 @@ class Attempt:
         news = self._progress if self._progress != self._told else None
         self.control = ledger.report(self.job.id, self.job.attempt, news)
         self._told = self._progress
+        if self.stopping:
+            self._interrupted()
+
+    def _interrupted(self) -> None:
         with self._lock:
-            if self.stopping and self._interrupt is not None:
+            if self._interrupt is not None:
                 self._interrupt()
 
 
@@ -165,7 +176,7 @@ class JobProcessor:
         try:
             with bound(**_fields(job)):
                 log.debug("attempt started")
-                ended = self._execute(job, attempt)
+                ended = _with_overrun(job, self._execute(job, attempt), self._clock.now())
                 self._record(job, ended, attempt.take_stages(), stop or threading.Event())
         finally:
             del self._running[delivery.key]
@@ -183,7 +194,7 @@ class JobProcessor:
             worker.validate(job)
             return worker.execute(job, attempt)
         except (Interrupted, Busy, Gone, Lost, LedgerError) as error:
-            return Ended(event=_not_failed(job, error))
+            return Ended(event=_not_failed(attempt, error))
         except UpkeepError as error:
             log.warning("the operation failed", extra={"error": error.message, "kind": error.kind.value})
             return Ended(event=JobFailed(error=error.document()))
@@ -213,36 +224,58 @@ class JobProcessor:
     def _look_after(self, attempt: Attempt) -> None:
         """One pulse of an attempt; a fault in what it is asked must not end the pulse of the others."""
         try:
-            attempt.pulse(self._ledger)
+            attempt.pulse(self._ledger, self._clock.now())
         except LedgerError:
             raise
         except Exception:
             with bound(**_fields(attempt.job)):
                 log.exception("an attempt could not say how far it is")
 
+    def beat(self) -> None:
+        """One pulse of all that runs here. Raises `LedgerError`."""
+        for attempt in list(self._running.values()):
+            self._look_after(attempt)
+
     def _pulse(self, ended: threading.Event) -> None:
         until_sweep = SWEEP
         while not ended.wait(PULSE):
             until_sweep -= PULSE
             try:
-                for attempt in list(self._running.values()):
-                    self._look_after(attempt)
+                self.beat()
                 if until_sweep <= 0:
                     until_sweep = SWEEP
                     self._sweep()
             except LedgerError as error:
                 log.warning("the ledger cannot be used; progress is not kept", extra={"error": error.message})
+            except Exception:  # without a pulse nothing could be cancelled any more
+                log.exception("a look at what runs has failed")
 
 
-def _not_failed(job: Job, error: UpkeepError) -> JobCancelled | JobDeferred | JobSkipped | JobReturned:
+def _not_failed(attempt: Attempt, error: UpkeepError) -> JobCancelled | JobDeferred | JobSkipped | JobReturned:
     """How an attempt ends by an error that is no failure of its job."""
+    job, deadline = attempt.job, attempt.job.deadline
     if isinstance(error, Interrupted):
+        if deadline is not None and attempt.overtime and not (attempt.control.cancel or attempt.control.fenced):
+            reason = f"stopped before it had ended, because the window {deadline.window} closes"
+            return JobDeferred(reason=reason, result={"closes_at": deadline.closes.isoformat()})
         return JobCancelled(reason=error.message)
     if isinstance(error, Busy):
         return JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {})
     if isinstance(error, Gone):
         return JobSkipped(reason=error.message)
     return JobReturned(attempt=job.attempt, reason=error.message)
+
+
+def _with_overrun(job: Job, ended: Ended, now: datetime) -> Ended:
+    """Say of an operation that could not be interrupted how long it went on after its window had closed."""
+    if job.deadline is None or not isinstance(ended.event, JobCompleted) or now <= job.deadline.closes:
+        return ended
+    over = round((now - job.deadline.closes).total_seconds(), 3)
+    said = f"it went on for {over:g} s after the window {job.deadline.window} had closed: it could not be interrupted"
+    log.warning("an operation went on after its window had closed", extra={"seconds": over})
+    before = ended.event.result.get("reason")
+    result = {**ended.event.result, "overrun_seconds": over, "reason": f"{before}; {said}" if before else said}
+    return replace(ended, event=JobCompleted(result=result))
 
 
 def _fields(job: Job) -> dict[str, object]:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from dbupkeep import cron
+from dbupkeep.admission import last_start
 from dbupkeep.definitions import JobDefinition, Overlap, Schedule, Window
 
 LATE = timedelta(minutes=2)
@@ -179,4 +180,6 @@ def _closed(window: Window | None, now: datetime) -> str:
     opening = cron.opening(window.open, window.timezone, window.lasts, now)
     if opening is None:
         return f"the window {window.name} never opens"
-    return "" if opening.opens <= now else f"the window {window.name} is closed"
+    if opening.opens > now:
+        return f"the window {window.name} is closed"
+    return "" if now < last_start(window, opening) else f"the window {window.name} takes nothing new any more"

@@ -14,15 +14,18 @@ from dbupkeep.estimates import History, Measurement
 from dbupkeep.events import Event, JobDeferred, JobFailed, JobSkipped
 from dbupkeep.facts import DatabaseFacts, Value
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase, hold_of
-from dbupkeep.ledger import Reader, Wait
+from dbupkeep.ledger import JobQuery, Reader, Wait
 from dbupkeep.lifecycle import Lifecycle, Submission
 from dbupkeep.manager import Monitoring, Planned
 from dbupkeep.operations import CATALOGUE, Operation, in_order
-from dbupkeep.planner import lay_out
+from dbupkeep.planner import Work, lay_out
 from dbupkeep.plans import Decision, Plan, PlanItem, RunPlan
 
 HISTORY = 50
 """How many measurements of a target, and of its engine, a plan looks at."""
+
+CARRIED = 10_000
+"""Deferred operations of the run before that are looked at."""
 
 RATES_KEPT = 1.0
 """Seconds for which the plans of a fleet look at the same measurements of their engine."""
@@ -66,7 +69,8 @@ class DatabaseMaintenanceManager:
         _check_operations(engine, target, operations)
         scope = self._scope(operations, step.policy, step.config, fleet=fleet)
         facts = self._survey(engine, target, scope)
-        items = lay_out(engine.assess(facts, step.policy, self._history(facts, fleet=fleet), scope))
+        proposals = engine.assess(facts, step.policy, self._history(facts, fleet=fleet), scope)
+        items = lay_out(proposals, self._put_off(definition, facts.target))
         settings = {
             op.value: {**engine.defaults.get(op, {}), **step.policy.thresholds.get(op, {})} for op in operations
         }
@@ -186,6 +190,23 @@ class DatabaseMaintenanceManager:
     def _history(self, facts: DatabaseFacts, *, fleet: bool) -> History:
         others = self._recent(facts.engine) if fleet else self._reader.measurements(engine=facts.engine, limit=HISTORY)
         return History(own=self._reader.measurements(target=facts.target, limit=HISTORY), others=others)
+
+    def _put_off(self, definition: JobDefinition, target: str) -> Mapping[Work, int]:
+        """What the run before deferred on this target, each with for how many runs in a row."""
+        if not definition.follows:
+            return {}
+        query = JobQuery(
+            correlation_id=definition.follows,
+            statuses=(JobStatus.DEFERRED,),
+            types=(JobType.DATABASE_MAINTENANCE_OPERATION.value,),
+            target=target,
+        )
+        return {
+            (Operation(job.config["operation"]), str(job.config.get("object", ""))): int(
+                (job.result or {}).get("in_a_row", 1)
+            )
+            for job in self._reader.jobs(query, limit=CARRIED).jobs
+        }
 
     def _recent(self, engine: str) -> Sequence[Measurement]:
         """An engine's measurements as of a moment ago: reading them anew for each file of a fleet would cost more than it."""

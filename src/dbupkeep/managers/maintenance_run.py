@@ -205,7 +205,10 @@ class MaintenanceRunManager:
             created_at=now,
             started_at=now,
             status=JobStatus.RUNNING,
-            config={"steps": [step.name for step in definition.steps]},
+            config={
+                "steps": [step.name for step in definition.steps],
+                **({"window": to_json(definition.window)} if definition.window else {}),
+            },
             lane=definition.lane,
             errors=definition.errors,
         )

@@ -12,8 +12,8 @@ from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, Step, Targ
 from dbupkeep.engine import Candidate, Engine, Scope
 from dbupkeep.errors import IllegalTransition, Interrupted, Kind, LedgerError, Refused, UpkeepError, UsageError
 from dbupkeep.events import JobCompleted
-from dbupkeep.jobs import Effective, Job, JobType
-from dbupkeep.ledger import Reader
+from dbupkeep.jobs import Effective, Job, JobStatus, JobType
+from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.manager import JobManager
 from dbupkeep.plans import Plan
 from dbupkeep.progress import Progress
@@ -22,6 +22,9 @@ from dbupkeep.worker import Context, Ended
 
 NAMED = 20
 """How many problems are kept by name in a discovery's result; the rest are counted."""
+
+CARRIED = 10_000
+"""Deferred operations of the run before that are looked at."""
 
 
 class Databases(Protocol):
@@ -104,7 +107,7 @@ class DatabaseDiscoveryWorker:
         step = definition.steps[job.config["step"]]
         place = step.targets[job.config["target"]]
         tally = _Tally()
-        for candidate in self._candidates(place, step):
+        for candidate in self._in_turn(self._candidates(place, step), definition):
             if context.stopping:
                 raise Interrupted("discovery was stopped", why=f"{tally.found} databases were looked at")
             tally.found += 1
@@ -123,6 +126,17 @@ class DatabaseDiscoveryWorker:
             operations=step.operations, fleet=True, now=self._clock.now(), config=step.config, policy=step.policy
         )
         return self._engines(place.engine).discover(place, scope)
+
+    def _in_turn(self, candidates: Iterable[Candidate], definition: JobDefinition) -> Iterable[Candidate]:
+        """Databases that the run before put off go first, those put off most often before all: nothing starves."""
+        if not definition.follows:
+            return candidates
+        operations = (JobType.DATABASE_MAINTENANCE_OPERATION.value,)
+        query = JobQuery(correlation_id=definition.follows, statuses=(JobStatus.DEFERRED,), types=operations)
+        ages: dict[str, int] = {}
+        for job in self._reader.jobs(query, limit=CARRIED).jobs:
+            ages[job.target] = max(ages.get(job.target, 0), int((job.result or {}).get("in_a_row", 1)))
+        return sorted(candidates, key=lambda each: -ages.get(each.target.url, 0)) if ages else candidates
 
     def _take(self, job: Job, definition: JobDefinition, step: Step, candidate: Candidate, tally: _Tally) -> None:
         if candidate.problem:
