@@ -59,7 +59,9 @@ class Service:
         return next((job for job in page.jobs if job.status == status), None)
 
     def await_operation(self, status: str) -> Job:
-        return eventually(f"an operation is {status}", lambda: self.operation(status) or None)
+        found = eventually(f"an operation is {status}", lambda: self.operation(status))
+        assert found is not None
+        return found
 
     def workers(self, service: Any) -> list[int]:
         path = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
@@ -261,3 +263,13 @@ def test_a_schedule_in_plain_words(served: Service) -> None:
     assert "no service runs on this ledger" in silent
     (job,) = served.cli("schedule", "nightly", "--json").json["jobs"]
     assert len(job["next"]) == 3
+
+
+def test_a_job_keeps_to_its_window_also_when_a_person_starts_it(served: Service) -> None:
+    served.script.let("vacuum")
+    window = '[windows.new_year]\nopen = "0 0 1 1 *"\nlasts = "1s"\n[jobs.nightly]\nwindow = "new_year"'
+    served.write("", NIGHTLY.replace("[jobs.nightly]", window))
+    done = served.cli("run", "nightly")
+    assert done.code == 4
+    assert "the window new_year is closed; it opens at 00:00:00 UTC" in done.out
+    assert served.cli("run", "nightly", "--any-time").code == 0

@@ -89,6 +89,10 @@ class Request:
     given: tuple[str, ...]  # as it was written
     single: bool  # one database, named by itself
 
+    def at_any_time(self) -> Request:
+        """The same without its window."""
+        return replace(self, definition=replace(self.definition, window=None))
+
     def plan(self, app: App) -> Planned:
         """Survey and decide; writes nothing. Several steps are shown as one run."""
         if self.single:

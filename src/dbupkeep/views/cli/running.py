@@ -24,7 +24,7 @@ from dbupkeep.views.cli.exits import Exit, of_outcome
 from dbupkeep.views.cli.finding import find, newest_unfinished
 from dbupkeep.views.cli.job_text import report
 from dbupkeep.views.cli.job_words import short
-from dbupkeep.views.cli.requests import ask, in_lane, planning_options, user
+from dbupkeep.views.cli.requests import Request, ask, in_lane, planning_options, user
 from dbupkeep.views.cli.serving import Ending, carry_out
 from dbupkeep.views.cli.waiting import OWN
 from dbupkeep.views.plain import EventView, NoView, PlainView, View
@@ -60,6 +60,7 @@ NEWEST = "newest"
 @click.option("--events", is_flag=True, help="Write what happens as it happens, one JSON document a line.")
 @click.option("--detach", is_flag=True, help="Submit only; a worker does it.")
 @click.option("--lane", metavar="NAME", help="With --detach: which workers.")
+@click.option("--any-time", is_flag=True, help="Of a job with a window: whether that is open or not.")
 @click.option(
     "--lease",
     type=click.FloatRange(min=0.1),
@@ -69,7 +70,7 @@ NEWEST = "newest"
 @common
 def run(
     console: Console, targets: tuple[str, ...], *, plan_id: str | None, resume: str | None, slots: int | None,
-    events: bool, detach: bool, lane: str | None, lease: float | None, **choice: object,
+    events: bool, detach: bool, lane: str | None, any_time: bool, lease: float | None, **choice: object,
 ) -> int:  # fmt: skip
     """Maintain each TARGET: plan, run every operation as a job of its own with live progress, and report.
 
@@ -87,7 +88,9 @@ def run(
                 return Exit.DONE
             root = _root(app, app.apply(planned))
         else:
-            root = _root(app, _submit(console, app, targets, {**choice, "slots": slots}, lane, detach=detach))
+            request = ask(console, targets, {**choice, "slots": slots})
+            request = request.at_any_time() if any_time else request
+            root = _root(app, _submit(app, request, lane, detach=detach))
         if detach:
             return submitted(console, app, root)
         return execute(console, app, root, slots=slots or default_slots(), events=events)
@@ -209,12 +212,9 @@ def resumed(console: Console, app: App, text: str) -> Job:
     return _root(app, root.id)
 
 
-def _submit(
-    console: Console, app: App, targets: tuple[str, ...], choice: dict[str, object], lane: str | None, *, detach: bool
-) -> str:
+def _submit(app: App, request: Request, lane: str | None, *, detach: bool) -> str:
     from dataclasses import replace
 
-    request = ask(console, targets, choice)
     own = lane or (request.definition.lane if detach else _lane(None, detach=False))
     definition = replace(request.definition, lane=own)
     return replace(request, definition=definition).submit(app)
