@@ -14,7 +14,7 @@ from dbupkeep import processor
 from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Step, Target
 from dbupkeep.engine import Report
-from dbupkeep.errors import Busy, Interrupted, LedgerError, Lost, NotPermitted, OperationError
+from dbupkeep.errors import Busy, Interrupted, LedgerError, Lost, NotPermitted, OperationError, UnknownName
 from dbupkeep.jobs import Delivery, Job, JobStatus
 from dbupkeep.operations import parse
 from dbupkeep.plans import PlanItem
@@ -158,6 +158,25 @@ def test_an_attempt_that_was_taken_over_by_this_very_process_is_told_too(bench: 
     ended = bench.now(job)
     assert (ended.status, ended.attempt) == (JobStatus.COMPLETED, 2)
     assert bench.app.processor.busy == 0
+
+
+def test_a_fault_in_the_sweep_does_not_end_the_pulse(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept = threading.Event()
+
+    def sweep() -> int:
+        swept.set()
+        raise UnknownName("no job of that name: it was pruned meanwhile")
+
+    def act(session: ScriptedSession, report: Report) -> None:
+        monkeypatch.setattr(bench.app.processor, "_sweep", sweep)
+        assert swept.wait(PATIENCE)
+        session.work(PATIENCE)
+
+    monkeypatch.setattr(processor, "SWEEP", 0.0)
+    with Working(bench, act) as working:
+        assert swept.wait(PATIENCE)
+        bench.app.lifecycle.cancel(working.job.parent_id)
+    assert bench.now(working.job).status is JobStatus.CANCELLED
 
 
 def test_who_is_told_to_stop_does_not_go_on_waiting_for_the_ledger(
