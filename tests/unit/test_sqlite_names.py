@@ -34,6 +34,7 @@ from dbupkeep.errors import (
     UnknownName,
     UsageError,
 )  # fmt: skip
+from dbupkeep.plans import SpaceNeed
 
 # --- engines by name ---
 
@@ -284,6 +285,21 @@ c.execute("VACUUM")
 
 
 # --- words ---
+
+
+@pytest.mark.parametrize(
+    ("purpose", "movable"),
+    [
+        ("rollback journal or -wal", False),
+        ("temporary file", True),
+        ("temporary file and rollback journal or -wal", True),
+    ],
+)
+def test_another_temporary_folder_is_advised_only_where_it_helps(purpose: str, *, movable: bool) -> None:
+    lacking = SpaceNeed(purpose=purpose, folder="/data", needed=10, available=1)
+    elsewhere = SpaceNeed(purpose="temporary file", folder="/var/tmp", needed=10, available=100)  # noqa: S108 - never used
+    error = space.shortage(Path("/data/app.db"), (lacking, elsewhere))
+    assert ("SQLITE_TMPDIR" in error.hint) is movable
 
 
 def test_numbers_are_written_for_people() -> None:

@@ -79,7 +79,7 @@ def run(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
     with follow, roomy_cache(handle), handle.holding_lock() as held:
         sql = f"PRAGMA {method}({int(item.options.get('max_faults') or 100)})"
         found = handle.patiently(lambda: handle.rows(sql, stage="checking"), item)
-    faults = [str(row[0]) for row in found if row[0] != "ok"]
+    faults = [fault for row in found if row[0] != "ok" for fault in _separate(str(row[0]))]
     return Work(
         seconds=held.seconds,
         stall_seconds=0.0 if handle.header.wal else held.stall,
@@ -127,6 +127,11 @@ def damaged(handle: Handle, faults: Sequence[str]) -> Damaged:
     )
     shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")  # noqa: PLR2004
     return Damaged(f"{handle.path} is corrupt", why=shown, hint=repair, objects=tuple(sorted(indexes)))
+
+
+def _separate(row: str) -> list[str]:
+    """What SQLite says of pages comes in one row, below a headline; names in other rows may have line ends of their own."""
+    return row.split("\n")[1:] if row.startswith("*** in database ") else [row]
 
 
 def known_damage(q: Inquiry) -> list[str]:

@@ -106,9 +106,15 @@ def shortage(path: Path, wanted: Sequence[SpaceNeed]) -> Refused:
     return Refused(
         f"there is not enough disk space to work on {path}",
         why="; ".join(lacks),
-        hint="free space there, or set SQLITE_TMPDIR to a folder on a volume that has it; nothing was changed",
+        hint=f"free space there{_or_elsewhere(wanted)}; nothing was changed",
         kind=Kind.SPACE,
     )
+
+
+def _or_elsewhere(wanted: Sequence[SpaceNeed]) -> str:
+    """Only a temporary file can be put elsewhere; a journal lies beside its database."""
+    movable = any("temporary file" in need.purpose for need in wanted if not need.enough)
+    return ", or set SQLITE_TMPDIR to a folder on a volume that has it" if movable else ""
 
 
 class _TempFolder:

@@ -525,6 +525,19 @@ def test_temporary_file_goes_where_the_space_is(lab: Any, monkeypatch: pytest.Mo
 # --- reindex and check ---
 
 
+def test_each_fault_of_a_check_is_a_sentence(lab: Any) -> None:
+    path = lab.make()
+    with path.open("r+b") as file:
+        file.seek(32)  # the list of free pages is lost, and its pages belong to nothing
+        file.write(bytes(8))
+    with pytest.raises(Damaged) as raised:
+        lab.done(path, lab.planned(path, Operation.CHECK))
+    assert "***" not in raised.value.why
+    assert "\n" not in raised.value.why
+    assert "never used; Page" in raised.value.why
+    assert "more" in raised.value.why
+
+
 def spoil_index(path: Path, index: str) -> None:
     """Change a key within a leaf of an index: its pages are well formed, and it no longer fits its table."""
     connection = sqlite3.connect(path)
