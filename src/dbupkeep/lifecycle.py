@@ -91,6 +91,8 @@ class Lifecycle:
         """
 
         def work(step: _Step) -> bool:
+            if submission.once and step.tx.get("once", submission.once) is not None:
+                return False  # before the turn is taken: what is refused writes nothing
             if not self._takes(step.tx, submission.turn):
                 return False
             if submission.once and not self._ledger.put(

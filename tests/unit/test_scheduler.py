@@ -209,9 +209,13 @@ def test_small_steps_of_the_clock_start_nothing_twice_and_a_big_one_back_begins_
     assert bench.look(START + HOUR) == []
     assert len(bench.look(START + 365 * DAY)) == 1  # a year ahead, by mistake
     bench.app.drain()
-    assert bench.look(START + HOUR + MINUTE) == []  # and back
-    bench.app.drain()
+    assert bench.look(START + MINUTE) == []  # and back, to before what had been started
+    assert bench.look(START + HOUR) == []
+    known = standing(bench.app.reader, "nightly")
+    assert known is not None
+    assert known.since == START + HOUR
     assert len(bench.look(START + 2 * HOUR)) == 1
+    assert len(bench.runs()) == 3
 
 
 def test_jobs_of_one_target_never_overlap(bench: Bench) -> None:

@@ -233,6 +233,19 @@ def test_what_runs_is_stopped_by_the_pulse_whatever_the_ledger_says(nights: Nigh
     assert nights.operations(run)[0].attempt == 1
 
 
+def test_once_nothing_may_start_any_more_all_that_waits_is_deferred_together(nights: Nights) -> None:
+    nights.takes = {f"t{number}": 1.0 for number in range(5)}
+    nights.app.runs.create_run(nights.definition)
+    for moment in (OPENS, OPENS + seconds(58)):  # the survey, and the first operation
+        nights.clock.at = moment
+        due = nights.deliverable()
+        assert due is not None
+        nights.app.processor.handle(Delivery(job_id=due.id, attempt=due.attempt + 1), "w")
+    (run,) = nights.app.reader.jobs(JobQuery(roots=True)).jobs
+    assert run.outcome == "deferred"
+    assert {job.status for job in nights.operations(run)} == {JobStatus.DEFERRED}
+
+
 def test_a_window_that_opens_soon_is_waited_for(nights: Nights) -> None:
     nights.clock.at = OPENS - seconds(5)
     run_id = nights.app.runs.create_run(nights.definition)
