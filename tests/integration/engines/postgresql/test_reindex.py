@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 import pytest
 
 from dbupkeep.definitions import Policy
+from dbupkeep.engines.postgresql import target_of
 from dbupkeep.errors import Busy, Gone, Interrupted, Kind, Lost, NotPermitted, OperationError, Refused
 from dbupkeep.estimates import History, Measurement
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Decision, PlanItem, Source
 from dbupkeep.testing.engine_suite import Recorder, item_of
-from tests.plugins.postgresql import Server
+from tests.plugins.postgresql import NEWEST, Server, start
 from tests.plugins.postgresql_bench import Workbench, holding, in_thread, until
 from tests.plugins.postgresql_phases import PHASES, READ, SETUP, WRITE, held, invalid, strangers
+from tests.plugins.proxies import network_path
 
 pytestmark = pytest.mark.engine("postgresql")
 
@@ -437,6 +439,61 @@ def test_an_orphan_at_work_is_ended_before_anything_else(newest: Workbench) -> N
         assert other.leftovers() == [], "a session of another attempt is not touched"
         hold.release()
         assert session.verify(item, session.run(item, recorder)).effective is Effective.YES
+
+
+def test_an_answer_that_got_lost_on_the_way_is_looked_up(newest: Workbench) -> None:
+    newest.database.execute(*SETUP)
+    item = item_for(newest, "public.t_k")
+    with network_path(newest.database.server) as path, held(newest.database, "building index") as phase:
+        url = newest.database.url.replace(str(newest.database.server.port), str(path.port))
+        session = newest.engine.connect(target_of(url), tag="dbupkeep:frozen:1")
+        running = in_thread(lambda: session.run(item, Recorder()))
+        phase.arrive()
+        path.freeze()
+        phase.release()
+        assert session.verify(item, running.outcome()).effective is Effective.YES
+        session.close()
+    assert invalid(newest.database) == set()
+    assert not newest.database.query("SELECT FROM pg_locks WHERE locktype = 'advisory'")
+
+
+def test_behind_a_frozen_path_the_deadline_ends_it(newest: Workbench) -> None:
+    newest.database.execute(*SETUP)
+    item, recorder = item_for(newest, "public.t_k", deadline=1.0), Recorder()
+    with network_path(newest.database.server) as path, held(newest.database, "building index") as phase:
+        url = newest.database.url.replace(str(newest.database.server.port), str(path.port))
+        session = newest.engine.connect(target_of(url), tag="dbupkeep:frozen:1")
+        running = in_thread(lambda: session.run(item, recorder))
+        phase.arrive()
+        path.freeze()
+        with pytest.raises((Lost, OperationError)):
+            running.outcome()
+        session.close()
+    with newest.session(tag="dbupkeep:frozen:2") as session:
+        assert session.recover(item, "dbupkeep:frozen:1", recorder.notes) is None
+    assert invalid(newest.database) == set()
+
+
+def test_a_server_that_goes_down_is_lost_and_recovered_when_it_is_back() -> None:
+    own = start(NEWEST)
+    try:
+        bench = Workbench(database=own.create("mortal"))
+        bench.database.execute(*SETUP)
+        item, recorder = item_for(bench, "public.t_k"), Recorder()
+        with bench.session(tag="dbupkeep:lost:1") as session, held(bench.database, "index validation") as phase:
+            running = in_thread(lambda: session.run(item, recorder))
+            phase.arrive()
+            own.stop("QUIT")
+            with pytest.raises(Lost):
+                running.outcome()
+        own.start_again()
+        assert invalid(bench.database)
+        with bench.session(tag="dbupkeep:lost:2") as session:
+            assert session.recover(item, "dbupkeep:lost:1", recorder.notes) is None
+            assert invalid(bench.database) == set()
+            assert session.verify(item, session.run(item, Recorder())).effective is Effective.YES
+    finally:
+        own.remove()
 
 
 def test_an_index_that_is_gone_or_another_one_is_not_touched(newest: Workbench) -> None:

@@ -184,7 +184,7 @@ def test_a_hostile_name_reaches_the_client_whole(debian: Workbench) -> None:
 def test_the_client_is_told_to_cancel_nobody_and_no_secret_is_in_its_arguments() -> None:
     arguments = repack.arguments("pg_repack", "public.t", superuser=False)
     assert "--no-kill-backend" in arguments
-    assert "--wait-timeout=1" in arguments
+    assert "--wait-timeout=0" in arguments
     assert "--no-superuser-check" in arguments
     around = repack.environment(
         {"host": "db1", "user": "u", "dbname": "d"}, {"PGPASSWORD": "secret", "PGHOST": "x"}, "tag"
