@@ -1,5 +1,7 @@
 """A program that holds a database open itself can have it maintained by the library in the same process."""
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,8 +15,11 @@ from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Step, Target
 from dbupkeep.engine import Purpose
 from dbupkeep.errors import Lost, Missing
+from dbupkeep.events import StageReached
 from dbupkeep.isolated import Isolation
 from dbupkeep.operations import Operation
+from dbupkeep.plans import Decision, PlanItem
+from dbupkeep.progress import Progress
 
 OTHER_WRITER = """
 import sqlite3, sys
@@ -72,9 +77,7 @@ def test_a_run_through_children_does_the_work(tmp_path: Path) -> None:
         parent_id = app.databases.create_parent_job(step, JobDefinition(name="d", steps=(step,)))
         app.drain()
         [child] = app.reader.children(parent_id)
-        stages = [
-            event.event.stage for event in app.orchestrator.follow(parent_id) if event.event.name == "stage_reached"
-        ]
+        stages = [event.event for event in app.orchestrator.follow(parent_id) if isinstance(event.event, StageReached)]
     finally:
         app.close()
     assert child.status == "completed", child.error
@@ -113,6 +116,74 @@ def test_children_end_with_their_parent(tmp_path: Path) -> None:
     process = session._child._process  # type: ignore[attr-defined]
     process.stdin.close()
     ended = threading.Event()
-    threading.Thread(target=lambda: (process.wait(), ended.set())).start()
+
+    def wait() -> None:
+        process.wait()
+        ended.set()
+
+    threading.Thread(target=wait).start()
     assert ended.wait(10)
     process.stdout.close()
+
+
+def test_a_child_that_does_not_answer_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbupkeep.isolated.session.UNANSWERED", 3)
+    isolation = Isolation(engines.load)
+    session = isolation.load("sqlite").connect(of(bloated(tmp_path / "app.db")))
+    process = session._child._process  # type: ignore[attr-defined]
+    os.kill(process.pid, signal.SIGSTOP)
+    failure: list[Lost] = []
+
+    def work() -> None:
+        try:
+            session.run(ITEM, Silent())
+        except Lost as error:
+            failure.append(error)
+
+    running = threading.Thread(target=work)
+    running.start()
+    assert session._running.wait(10)  # type: ignore[attr-defined]
+    for _ in range(4):
+        session.interrupt()
+    running.join(10)
+    session.close()
+    isolation.close()
+    assert [error.kind for error in failure] == ["lost"]
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_a_child_whose_news_could_not_be_taken_is_not_used_again(tmp_path: Path) -> None:
+    isolation = Isolation(engines.load)
+    engine = isolation.load("sqlite")
+    session = engine.connect(of(bloated(tmp_path / "app.db")))
+    process = session._child._process  # type: ignore[attr-defined]
+    with pytest.raises(ZeroDivisionError):
+        session.run(ITEM, Failing())
+    session.close()
+    assert process.wait(10) == -signal.SIGKILL
+    again = engine.connect(of(tmp_path / "app.db"))
+    assert again.leftovers() == []
+    again.close()
+    isolation.close()
+
+
+ITEM = PlanItem(operation=Operation.VACUUM, decision=Decision.RUN, reason="a test", method="in place", place=0)
+
+
+class Silent:
+    def progress(self, progress: Progress) -> None:
+        pass
+
+    def stage(self, name: str, message: str = "") -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def follow(self, sample: object) -> None:
+        pass
+
+
+class Failing(Silent):
+    def stage(self, name: str, message: str = "") -> None:  # type: ignore[explicit-override]
+        raise ZeroDivisionError

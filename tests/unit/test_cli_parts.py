@@ -62,6 +62,11 @@ def test_an_outcome_has_a_code(outcome: Outcome, kinds: list[str], code: int) ->
     assert of_outcome(outcome, kinds) == code
 
 
+def test_a_run_that_did_some_work_was_not_refused() -> None:
+    assert of_outcome("failed", ["space"]) == Exit.REFUSED
+    assert of_outcome("failed", ["space"], worked=True) == Exit.FAILED
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

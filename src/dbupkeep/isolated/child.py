@@ -174,12 +174,14 @@ def main(scheme: str) -> None:
     """Serve requests until standard input ends."""
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not end up among the answers
-    host = Host(engines.load(scheme), Out(stream))
+    out = Out(stream)
+    host = Host(engines.load(scheme), out)
     working: threading.Thread | None = None
     for line in sys.stdin.buffer:
         message = json.loads(line)
         if "interrupt" in message:
             host.interrupt()
+            out.say(news="asked")
             continue
         if working is not None:
             working.join()

@@ -52,6 +52,10 @@ class Child:
         except (OSError, ValueError) as error:
             raise self._lost() from error
 
+    def kill(self) -> None:
+        """End it at once; whoever waits for an answer gets `Lost`."""
+        self._process.kill()
+
     def close(self) -> None:
         """Have it end, and wait for that."""
         with suppress(OSError, ValueError):

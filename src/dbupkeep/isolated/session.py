@@ -15,6 +15,9 @@ from dbupkeep.isolated.pool import Child, Pool
 from dbupkeep.plans import PlanItem
 from dbupkeep.progress import Progress
 
+UNANSWERED = 40
+"""Requests to end, made some four times a second, after which a child that answers none of them is killed."""
+
 NO_NEWS: Callable[[Mapping[str, Any]], None] = lambda _: None  # noqa: E731 - a constant that happens to be callable
 
 
@@ -26,6 +29,7 @@ class IsolatedSession:
         self._pool = pool
         self._child: Child | None = pool.take()
         self._running = threading.Event()
+        self._asked = 0  # how often the running item was asked to end without an answer
         try:
             self._call("connect", target=to_json(target), tag=tag, purpose=purpose.value)
         except UpkeepError:
@@ -38,16 +42,26 @@ class IsolatedSession:
 
     def run(self, item: PlanItem, report: Report) -> Work:
         """Do the item."""
+        self._asked = 0
         self._running.set()
         try:
-            return from_json(Work, self._call("run", news=_teller(report), item=to_json(item)))
+            return from_json(Work, self._call("run", news=self._teller(report), item=to_json(item)))
         finally:
             self._running.clear()
 
     def interrupt(self) -> Stop:
-        """Ask the running item to end; what became of it shows in how `run` ends."""
-        if self._child is not None and self._running.is_set():
-            self._child.send({"interrupt": True})
+        """Ask the running item to end; what became of it shows in how `run` ends.
+
+        A child that does not even answer is killed: `run` then raises `Lost`, and the database rolls back.
+        """
+        child = self._child
+        if child is None or not self._running.is_set():
+            return Stop.UNKNOWN
+        self._asked += 1
+        if self._asked > UNANSWERED:
+            child.kill()
+        else:
+            child.send({"interrupt": True})
         return Stop.UNKNOWN
 
     def verify(self, item: PlanItem, work: Work) -> Evidence:
@@ -87,22 +101,29 @@ class IsolatedSession:
         else:
             self._pool.give_back(child)
 
+    def _teller(self, report: Report) -> Callable[[Mapping[str, Any]], None]:
+        """Passes a child's news on to a report."""
+
+        def tell(message: Mapping[str, Any]) -> None:
+            if message["news"] == "progress":
+                report.progress(from_json(Progress, message["progress"]))
+            elif message["news"] == "stage":
+                report.stage(message["stage"], message["message"])
+            else:  # it heard that it should end
+                self._asked = 0
+
+        return tell
+
     def _call(self, name: str, *, news: Callable[[Mapping[str, Any]], None] = NO_NEWS, **arguments: Any) -> Any:  # noqa: ANN401 - JSON
         if self._child is None:
             raise Lost("the session is closed")
-        answer = self._child.call(name, arguments, news)
+        try:
+            answer = self._child.call(name, arguments, news)
+        except BaseException:  # an answer may still come, and must not be taken for that of another session
+            child, self._child = self._child, None
+            child.kill()
+            child.close()
+            raise
         if "error" in answer:
             raise revive(answer["error"])
         return answer["result"]
-
-
-def _teller(report: Report) -> Callable[[Mapping[str, Any]], None]:
-    """Passes a child's news on to a report."""
-
-    def tell(message: Mapping[str, Any]) -> None:
-        if message["news"] == "progress":
-            report.progress(from_json(Progress, message["progress"]))
-        else:
-            report.stage(message["stage"], message["message"])
-
-    return tell

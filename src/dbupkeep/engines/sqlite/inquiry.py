@@ -238,4 +238,6 @@ def _no_space(wanted: tuple[SpaceNeed, ...]) -> Notice:
         for need in wanted
         if not need.enough
     )
-    return Notice(code="no_space", message=lacks, hint="free space there, or set SQLITE_TMPDIR to a roomier folder")
+    temporary = any(need.purpose.startswith("temporary") for need in wanted if not need.enough)
+    hint = "free space there, or set SQLITE_TMPDIR to a roomier folder" if temporary else "free space there"
+    return Notice(code="no_space", message=lacks, hint=hint)

@@ -69,6 +69,8 @@ def clean(place: Place, leftover: Leftover) -> None:
 
 def recover(handle: Handle, item: PlanItem, tag: str) -> Evidence | None:
     """After a lost attempt: SQLite has rolled back or kept its work when the file was opened; see which, and tidy up."""
+    if handle.header.wal:  # what the lost attempt wrote there is not a part of what the next one begins with
+        write_back(handle)
     after = measure(handle)
     copy = copy_name(handle.place, tag) if tag else None
     if copy and copy.exists() and handle.rows("PRAGMA quick_check(1)") == [("ok",)]:
@@ -78,9 +80,6 @@ def recover(handle: Handle, item: PlanItem, tag: str) -> Evidence | None:
         return None
     if after.pages >= pages:  # others have used the free pages
         return None
-    if handle.header.wal:  # the attempt was lost before it came to that, and until then the file is as big as ever
-        write_back(handle)
-        after = measure(handle)
     size = pages * after.page_size
     done = after.bytes < size
     said = f"the attempt before did it: {after.free_pages:,} free pages are left of {planned:,}"

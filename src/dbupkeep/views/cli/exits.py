@@ -62,13 +62,15 @@ def of_kind(kind: Kind) -> Exit:
     return Exit.INTERRUPTED if kind is Kind.INTERRUPTED else Exit.FAILED
 
 
-def of_outcome(outcome: str, kinds: Iterable[str] = ()) -> Exit:
-    """The code of a run that ended; `kinds` are those of its failed operations.
+def of_outcome(outcome: str, kinds: Iterable[str] = (), *, worked: bool = False) -> Exit:
+    """The code of a run that ended; `kinds` are those of its failed operations, `worked` that others did their work.
 
-    A run whose operations failed for one and the same class of reason (none was permitted, all were refused) says so.
+    A run of which nothing worked, all for one and the same class of reason (not permitted, refused), says so.
     """
     if outcome in _OUTCOMES:
         return _OUTCOMES[Outcome(outcome)]
+    if worked:
+        return Exit.FAILED
     codes = {of_kind(Kind(kind)) for kind in kinds if kind in set(Kind)}
     only = codes.pop() if len(codes) == 1 else Exit.FAILED
     return only if only in (Exit.UNREACHABLE, Exit.NOT_PERMITTED, Exit.REFUSED) else Exit.FAILED

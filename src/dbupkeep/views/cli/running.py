@@ -14,7 +14,7 @@ from dbupkeep.clock import new_id
 from dbupkeep.config import RETENTION
 from dbupkeep.documents import run_document
 from dbupkeep.errors import IllegalTransition, UsageError
-from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.jobs import Job, JobStatus, JobType
 from dbupkeep.ledger import JobQuery
 from dbupkeep.logs import LogFormat, set_up
 from dbupkeep.plans import RunPlan
@@ -172,7 +172,16 @@ def reported(console: Console, app: App, ending: Ending, *, events: bool = False
             f"Paused with {words.counted(left, 'job')} to go. Go on:  dbupkeep run --resume {short(root)}", "yellow"
         )
         return Exit.PARTIAL
-    return of_outcome(root.outcome, failed_kinds(app, root))
+    return of_outcome(root.outcome, failed_kinds(app, root), worked=has_worked(app, root))
+
+
+def has_worked(app: App, root: Job) -> bool:
+    """Whether any operation of a run did its work."""
+    operations = JobQuery(
+        statuses=(JobStatus.COMPLETED,), types=(JobType.DATABASE_MAINTENANCE_OPERATION,),
+        correlation_id=root.correlation_id,
+    )  # fmt: skip
+    return bool(app.reader.jobs(operations, limit=1).jobs)
 
 
 def failed_kinds(app: App, root: Job) -> list[str]:

@@ -125,6 +125,8 @@ def _until_ended(app: App, view: View, watch: Watch, asked: Asked, service: Serv
             taken += 1
             _act(app, look.root, view, taken)
             service.stop.set()
+        if app.processor.trouble is not None and not taken:  # hoping any longer would only keep the terminal
+            service.stop.set()
         if not service.working:
             if not taken:
                 raise LedgerError(
