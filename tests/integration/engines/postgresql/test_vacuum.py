@@ -323,7 +323,7 @@ def test_the_server_sees_the_tag_and_the_full_ids(newest: Workbench) -> None:
                 return session.run(item, Recorder())
 
         running = in_thread(run)
-        seen = "SELECT query FROM pg_stat_activity WHERE application_name = 'dbupkeep:cafe:2' AND query ~ 'VACUUM'"
+        seen = "SELECT query FROM pg_stat_activity WHERE application_name = 'dbupkeep:cafe:2' AND query ~ 'VACUUM [(]'"
         until(lambda: newest.database.query(seen))
         assert "run=run-1 parent=parent-2 job=job3 attempt=2 */ VACUUM" in newest.database.value(seen)
         session.interrupt()
