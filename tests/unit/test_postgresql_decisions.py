@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from dbupkeep.definitions import Policy, Setting
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import names, needs, progress, vacuum
+from dbupkeep.engines.postgresql import names, needs, progress
 from dbupkeep.engines.postgresql.assess import assess
 from dbupkeep.engines.postgresql.doctor import settings_findings, version_finding
 from dbupkeep.engines.postgresql.drift import drift
 from dbupkeep.engines.postgresql.names import Patterns
+from dbupkeep.engines.postgresql.options import options_of
 from dbupkeep.engines.postgresql.queries import query
 from dbupkeep.engines.postgresql.selection import FLAGS, selection
 from dbupkeep.engines.postgresql.survey import of_partitions
@@ -74,7 +75,7 @@ def test_a_version_gets_only_the_options_it_has(number: int) -> None:
     wanted: dict[str, Value] = {
         "process_toast": False, "process_main": False, "buffer_usage_limit": "128MB", "parallel_workers": 2, "freeze": True,
     }  # fmt: skip
-    options = " ".join(vacuum.options_of(wanted, version, skip_locked=True))
+    options = " ".join(options_of(wanted, version, skip_locked=True))
     assert "TRUNCATE FALSE" in options
     assert "PARALLEL 2" in options
     assert ("PROCESS_TOAST" in options) == (number >= 140000)
@@ -192,9 +193,9 @@ def test_what_is_due_by_age_is_frozen_for_good() -> None:
 
 def test_a_lowered_age_becomes_the_databases_own() -> None:
     (frozen,) = due(database(table(age=110e6)), Operation.VACUUM)
-    assert "SKIP_DATABASE_STATS" not in vacuum.options_of(frozen.options, Version(180000))
+    assert "SKIP_DATABASE_STATS" not in options_of(frozen.options, Version(180000))
     (plain,) = due(database(table(dead=9000)), Operation.VACUUM)
-    assert "SKIP_DATABASE_STATS" in vacuum.options_of(plain.options, Version(180000))
+    assert "SKIP_DATABASE_STATS" in options_of(plain.options, Version(180000))
 
 
 @pytest.mark.parametrize(("seconds", "decision"), [(7200.0, Decision.DEFER), (60.0, Decision.RUN)])
@@ -355,13 +356,13 @@ def test_a_size_that_is_none_never_gets_into_a_statement(text: str) -> None:
 )
 def test_what_is_wanted_of_indexes(given: Setting, said: str) -> None:
     (item,) = due(database(table(dead=9000)), Operation.VACUUM, index_cleanup=given)
-    options = " ".join(vacuum.options_of(item.options, Version(180000)))
+    options = " ".join(options_of(item.options, Version(180000)))
     assert (f"INDEX_CLEANUP {said}" in options) if said else ("INDEX_CLEANUP" not in options)
 
 
 def test_a_size_of_nothing_is_a_size() -> None:
     (item,) = due(database(table(dead=9000)), Operation.VACUUM, buffer_usage_limit=0)
-    assert "BUFFER_USAGE_LIMIT '0'" in vacuum.options_of(item.options, Version(180000))
+    assert "BUFFER_USAGE_LIMIT '0'" in options_of(item.options, Version(180000))
 
 
 def test_only_what_lacks_statistics() -> None:

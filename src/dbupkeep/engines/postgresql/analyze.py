@@ -11,9 +11,10 @@ from dbupkeep.engines.postgresql.grouping import Due, Share, shares
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.maintain import Manner, Row
+from dbupkeep.engines.postgresql.options import buffer_limit, buffers
 from dbupkeep.engines.postgresql.progress import of_analyze
 from dbupkeep.engines.postgresql.selection import flag
-from dbupkeep.engines.postgresql.vacuum import buffer_limit, buffers, denied
+from dbupkeep.engines.postgresql.vacuum import denied
 from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.facts import ObjectFacts, Value
 from dbupkeep.jobs import Effective

@@ -12,11 +12,11 @@ from dbupkeep.engines.postgresql.grouping import Due, Share, shares
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.maintain import Manner, Row
+from dbupkeep.engines.postgresql.options import buffer_limit, options_of
 from dbupkeep.engines.postgresql.progress import of_vacuum
 from dbupkeep.engines.postgresql.replicas import LIMITS
 from dbupkeep.engines.postgresql.selection import cleanup, flag
-from dbupkeep.engines.postgresql.versions import VACUUM_OPTIONS, Version
-from dbupkeep.errors import UsageError
+from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.facts import Notice, ObjectFacts, Value
 from dbupkeep.jobs import Effective
 from dbupkeep.plans import PlanItem, Proposal
@@ -79,28 +79,6 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     )
 
 
-def options_of(options: Mapping[str, Value], version: Version, *, skip_locked: bool = False) -> list[str]:
-    """The options of the statement, for a version. Pure; every value is a keyword, a number or a checked size."""
-    found = ["SKIP_LOCKED"] if skip_locked else []
-    found += ["FREEZE"] if options.get("freeze") else []
-    found += ["DISABLE_PAGE_SKIPPING"] if options.get("disable_page_skipping") else []
-    if not options.get("truncate"):
-        found.append("TRUNCATE FALSE")
-    if options.get("index_cleanup") in ("on", "off"):
-        found.append(f"INDEX_CLEANUP {str(options['index_cleanup']).upper()}")
-    if options.get("parallel_workers") is not None:
-        found.append(f"PARALLEL {int(str(options['parallel_workers']))}")
-    if options.get("process_toast") is False and version.has(VACUUM_OPTIONS["process_toast"]):
-        found.append("PROCESS_TOAST FALSE")
-    if options.get("process_main") is False and version.has(VACUUM_OPTIONS["process_main"]):
-        found.append("PROCESS_MAIN FALSE")
-    # Once a table's age is lowered the database's own is to follow; else it would be reckoned again for each table.
-    if version.has(VACUUM_OPTIONS["skip_database_stats"]) and not options.get("aggressive"):
-        found.append("SKIP_DATABASE_STATS")
-    found += buffers(options, version)
-    return found
-
-
 def denied(q: Inquiry, refused: Sequence[Due]) -> Proposal:
     """One item for all that the role may not maintain: it fails, and says which and what to grant."""
     names = [due.table.name for due in refused]
@@ -124,27 +102,6 @@ def denied(q: Inquiry, refused: Sequence[Due]) -> Proposal:
             ),
         ),
     )
-
-
-def buffers(options: Mapping[str, Value], version: Version) -> list[str]:
-    """The option for the ring of buffers, where the version has it."""
-    limit = str(options.get("buffer_usage_limit") or "")
-    return [f"BUFFER_USAGE_LIMIT '{size_of(limit)}'"] if limit and version.has(16) else []
-
-
-def buffer_limit(q: Inquiry) -> str:
-    """The ring of buffers that was asked for, checked; empty for the server's own."""
-    limit = q.setting("buffer_usage_limit")
-    return "" if limit in (None, "") or limit is False else size_of(str(limit))
-
-
-def size_of(text: str) -> str:
-    """A size as the server writes it. Raises `UsageError`, so that nothing else gets into a statement."""
-    number = text.strip().rstrip("kKmMgGBb ").strip()
-    unit = text.strip()[len(number) :].strip().upper()
-    if not number.isascii() or not number.isdigit() or unit not in ("", "KB", "MB", "GB"):
-        raise UsageError(f"{text!r} is no size", why="it is a number with kB, MB or GB, or 0", hint="128MB")
-    return number + {"KB": "kB"}.get(unit, unit)
 
 
 _AGGRESSIVE = """SELECT set_config('vacuum_freeze_table_age', '0', false),
