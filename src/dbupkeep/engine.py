@@ -43,7 +43,9 @@ class Scope:
     operations: tuple[Operation, ...]
     fleet: bool = False  # one of many small databases: finer thresholds apply
     now: datetime
-    policy: Policy = field(default_factory=Policy)  # a discovery goes by its thresholds; with force, facts of all are wanted
+    policy: Policy = field(
+        default_factory=Policy
+    )  # a discovery goes by its thresholds; with force, facts of all are wanted
     config: Mapping[str, Setting] = field(default_factory=dict)  # the step's own: selection flags of the product
 
 
