@@ -1,7 +1,8 @@
 """Delivery inside the SQLite ledger: threads in the process, and several processes on one machine.
 
 Leases are read on one clock only: seconds since the machine's start, valid for that start. A worker that went away
-is noticed when its lease runs out, and what it held is handed out before anything new.
+is noticed when its lease runs out, or sooner where the system says that its process has ended; what it held is handed
+out before anything new.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import os
 import threading
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from dbupkeep.clock import Clock, SystemClock, boot_id, new_id
+from dbupkeep.clock import Clock, SystemClock, boot_id, is_gone, new_id, process_mark
 from dbupkeep.errors import LedgerError
 from dbupkeep.jobs import Delivery
 from dbupkeep.queue import Handler, WorkerProcess
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 
 LEASE = 30.0
 """Seconds that a silent worker keeps what it holds."""
+
+GLANCE = 1.0
+"""Seconds between looks at whether other worker processes have ended."""
 
 QUICK, LAZY = 0.005, 0.25
 """Seconds between looks at an empty queue: soon after work, and at rest."""
@@ -76,11 +81,18 @@ class EmbeddedQueue:
         worker.renew()
         for thread in threads:
             thread.start()
+        beat = min(self._lease / 4, GLANCE)
+        until_renewal = self._lease / 4
         while any(thread.is_alive() for thread in threads):
-            if stop.wait(self._lease / 4):
+            worker.bury()
+            if stop.wait(beat):
                 self._news.set()  # nobody sleeps on
                 _join(threads, self._lease / 4)
-            worker.renew()
+                until_renewal = 0
+            until_renewal -= beat
+            if until_renewal <= 0:
+                until_renewal = self._lease / 4
+                worker.renew()
         worker.leave()
 
     def missing(self, keys: Collection[str]) -> set[str]:
@@ -123,6 +135,7 @@ class _Worker:
         self.id = new_id()
         self._store, self._clock, self._lease, self._boot, self._lanes = store, clock, lease, boot, lanes
         self._news = news
+        self._process = process_mark()
         # What its slots have in hand. Only this is renewed, and none of it is taken for lost by this process itself,
         # however late it is (a suspended machine, a ledger that was locked).
         self._held: set[str] = set()
@@ -209,10 +222,22 @@ class _Worker:
         def write(sql: SqlTx) -> None:
             lease = self._clock.monotonic() + self._lease  # from when the ledger could be written
             seen_at = self._clock.now().isoformat()
-            sql.run("worker_put", id=self.id, lanes=self._lanes, boot=self._boot, lease=lease, seen_at=seen_at)
+            mine = {"id": self.id, "lanes": self._lanes, "boot": self._boot, "process": self._process}
+            sql.run("worker_put", **mine, lease=lease, seen_at=seen_at)
             sql.run("deliveries_renew", lease=lease, worker=self.id, held=self._holding())
 
         self._try(write)
+
+    def bury(self) -> None:
+        """Let what ended processes held be handed out at once."""
+        try:
+            others = [row for row in self._store.reading().all("workers") if row["id"] != self.id and row["lease"] > 0]
+        except LedgerError:
+            return  # their leases run out all the same
+        for other in others:
+            if other["boot"] == self._boot and other["process"] and is_gone(other["process"]):
+                log.info("a worker process has ended without a word", extra={"worker": other["id"]})
+                self._try(partial(_bury, dead=other["id"]))
 
     def leave(self) -> None:
         """Say that this process is gone."""
@@ -228,6 +253,11 @@ class _Worker:
     def _transact(self, work: Callable[[SqlTx], R]) -> R:
         """Who is on a delivery need not outlive a power failure: then nobody is."""
         return self._store.transact_lightly(lambda tx: work(cast("HasSql", tx).sql))
+
+
+def _bury(sql: SqlTx, dead: str) -> None:
+    sql.run("deliveries_dead", id=dead)
+    sql.run("worker_dead", id=dead)
 
 
 def _join(threads: Sequence[threading.Thread], seconds: float) -> None:

@@ -18,5 +18,6 @@ create table workers (
     lanes text not null,
     boot text not null,
     lease real not null,
+    process text not null, -- what tells whether it still lives, to others that see the same processes
     seen_at text not null
 ) without rowid;

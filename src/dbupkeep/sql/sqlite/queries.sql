@@ -33,11 +33,18 @@ select key from deliveries where key in (select value from json_each(:keys))
 select key from deliveries where worker = :worker order by key
 
 -- name: worker_put
-insert into workers (id, lanes, boot, lease, seen_at) values (:id, :lanes, :boot, :lease, :seen_at)
+insert into workers (id, lanes, boot, lease, process, seen_at)
+values (:id, :lanes, :boot, :lease, :process, :seen_at)
 on conflict (id) do update set lease = excluded.lease, seen_at = excluded.seen_at
 
 -- name: workers
 select * from workers order by id
+
+-- name: deliveries_dead
+update deliveries set lease = 0 where worker = :id and lease > 0
+
+-- name: worker_dead
+update workers set lease = 0 where id = :id
 
 -- name: worker_drop
 delete from workers where id = :id
