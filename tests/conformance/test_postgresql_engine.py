@@ -22,6 +22,9 @@ SELECT md5(string_agg(concat_ws('|', oid, xmin, relfilenode, relpages, reltuples
 """
 
 
+EXTENSIONS = ("amcheck", "pg_repack", "pgstattuple")
+
+
 def _target(url: str) -> Target:
     """Without the catalogs: those that all databases share are due by what other tests do."""
     return target_of(url, exclude=("pg_catalog.*",))
@@ -91,7 +94,10 @@ class PostgresqlLaboratory:
             database.drop()
 
     def _new(self) -> Database:
+        """With the extensions that this server has: the engine never creates one itself."""
         database = self._server.create()
+        there = {name for (name,) in database.query("SELECT name FROM pg_available_extensions")}
+        database.execute(*[f"CREATE EXTENSION {name}" for name in EXTENSIONS if name in there])
         self._made[database.url] = database
         return database
 

@@ -438,6 +438,7 @@ SELECT c.oid::bigint AS oid, o.nspname AS schema, c.relname AS name, c.relkind::
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisunique AND i.indpred IS NULL
                   AND i.indexprs IS NULL AND (i.indisprimary OR NOT EXISTS (
                     SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull))) AS keyed,
+       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND strpos(a.attname, E'\\') > 0) AS backslash,
        {{permission}} AS permitted
   FROM pg_class c
   JOIN pg_namespace o ON o.oid = c.relnamespace

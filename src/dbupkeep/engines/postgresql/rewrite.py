@@ -70,12 +70,21 @@ def way(q: Inquiry, heap: ObjectFacts) -> Way:
             return Way(method=CONCURRENTLY)
         lacks.append("REPACK (CONCURRENTLY) wants a logged table with a primary key or replica identity")
     state = str(q.facts.values.get("pg_repack") or "pg_repack is not known to be there")
-    if state == READY and values.get("keyed") and values.get("relation_kind") == "r":
+    lack = _repack_lacks(values) if state == READY else state
+    if not lack:
         return Way(method=PG_REPACK)
-    lacks.append("pg_repack wants a primary key, or a unique key without nulls" if state == READY else state)
+    lacks.append(lack)
     if CONSENT in q.policy.consents:
         return Way(method=FULL)
     return Way(why_not=f"{'; '.join(lacks)}; with the consent {CONSENT}, VACUUM FULL does it while everybody waits")
+
+
+def _repack_lacks(values: Mapping[str, Value]) -> str:
+    if values.get("relation_kind") != "r":
+        return "pg_repack takes tables alone"
+    if values.get("backslash"):
+        return "pg_repack does not understand a column with a backslash in its name"
+    return "" if values.get("keyed") else "pg_repack wants a primary key, or a unique key without nulls"
 
 
 def run(handle: Handle, item: PlanItem, report: Report) -> Work:
