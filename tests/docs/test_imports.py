@@ -11,7 +11,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "dbupkeep"
 
-DOMAIN = ("admission codec definitions errors estimates events facts jobs operations planner plans progress schedules").split()
+DOMAIN = (
+    "admission codec definitions errors estimates events facts jobs operations planner plans progress schedules"
+).split()
 
 PORTS = "engine ledger manager queue worker".split()
 
