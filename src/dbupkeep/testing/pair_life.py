@@ -377,8 +377,8 @@ class ReleaseTests:
             for new in news:
                 pair.life.pause(new.parent.id)
             assert not any(job.target == target for job in pair.everything(JobQuery(released=True)))
-            results = together(*(partial(life.resume, new.parent.id) for life, new in zip(lives, news, strict=True)))
-            assert not [result for result in results if isinstance(result, BaseException)]
+            resumed = together(*(partial(life.resume, new.parent.id) for life, new in zip(lives, news, strict=True)))
+            assert not [result for result in resumed if isinstance(result, BaseException)]
             check_holds(pair, {target: 1})
             assert sum(job.target == target for job in pair.everything(JobQuery(released=True))) == 1
 
