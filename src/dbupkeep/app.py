@@ -13,6 +13,7 @@ from dbupkeep import engines
 from dbupkeep.clock import Clock, SystemClock, new_id
 from dbupkeep.codec import from_json, rfc3339, to_json
 from dbupkeep.errors import UnknownName, UsageError
+from dbupkeep.hooks import RunHooks
 from dbupkeep.isolated import Isolation
 from dbupkeep.ledger import Ledger, Reader
 from dbupkeep.lifecycle import Lifecycle
@@ -86,10 +87,14 @@ class App:
         )  # fmt: skip
         self.managers = self._managers()
         self.workers = self._workers(find)
+        self.hooks = RunHooks(reader=self.reader, lifecycle=self.lifecycle, queue=self.queue, clock=self.clock)
         self.processor = JobProcessor(
             ledger=self.ledger, queue=self.queue, lifecycle=self.lifecycle, workers=self.workers,
-            sweep=self.orchestrator.sweep, clock=self.clock,
+            sweep=self._sweep, clock=self.clock, hooks=self.hooks,
         )  # fmt: skip
+
+    def _sweep(self) -> int:
+        return self.orchestrator.sweep() + self.hooks.settle()
 
     def _managers(self) -> Registry[JobManager]:
         managers: Registry[JobManager] = Registry("action", "dbupkeep.managers", lambda make: make(self))

@@ -111,6 +111,25 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Programs that are called around a run and its operations: each a list of arguments, never a line for a shell."""
+
+    pause_application: tuple[str, ...] = ()  # before the first operation of a run
+    before_run: tuple[str, ...] = ()  # after that
+    before_operation: tuple[str, ...] = ()
+    after_operation: tuple[str, ...] = ()
+    after_run: tuple[str, ...] = ()
+    resume_application: tuple[str, ...] = ()  # owed from the moment that the application may have been paused
+    timeout: timedelta = timedelta(minutes=1)  # of each call
+    environment: tuple[str, ...] = ()  # variables that are passed on, beside a few that every program needs
+
+    @property
+    def around_run(self) -> bool:
+        """Whether a run has anything of its own to call."""
+        return bool(self.pause_application or self.before_run or self.after_run or self.resume_application)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One step of a definition: an action on targets."""
 
@@ -134,4 +153,5 @@ class JobDefinition:
     requested_by: str = ""
     schedule: Schedule = field(default_factory=Schedule)
     window: Window | None = None
+    hooks: Hooks | None = None
     follows: str = ""  # the run before this one: what that put off goes first

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Protocol
 
 from dbupkeep.clock import Clock, SystemClock
 from dbupkeep.errors import Busy, Gone, Interrupted, LedgerError, Lost, UpkeepError
 from dbupkeep.events import JobCancelled, JobCompleted, JobDeferred, JobFailed, JobReturned, JobSkipped, StageReached
-from dbupkeep.jobs import Delivery, Job, attempt_tag
+from dbupkeep.jobs import TRANSITIONS, Delivery, Job, attempt_tag
 from dbupkeep.ledger import Control, Ledger
 from dbupkeep.lifecycle import Lifecycle
 from dbupkeep.logs import bound
@@ -37,6 +38,26 @@ LEDGER_PATIENCE = 300.0
 
 PARTING_PATIENCE = 3.0
 """The same once this process has been told to stop."""
+
+
+ENDINGS = {row.event.name: row.target.value for row in TRANSITIONS if row.target.ended}
+"""What a job is once an event has ended it."""
+
+
+class Around(Protocol):
+    """What is called around operations."""
+
+    def before(self, job: Job, stopping: Callable[[], bool]) -> str:
+        """Why the operation must not start; empty when it may."""
+        ...
+
+    def after(self, job: Job, status: str) -> None:
+        """An operation has ended, and that is recorded."""
+        ...
+
+    def settle(self) -> int:
+        """Pay what is owed."""
+        ...
 
 
 class Attempt:
@@ -140,6 +161,7 @@ class JobProcessor:
         workers: Registry[JobWorker],
         sweep: Callable[[], int],
         clock: Clock | None = None,
+        hooks: Around | None = None,
     ) -> None:
         """Stand on one ledger and its queue; `sweep` mends what broken-off programs left."""
         self._clock = clock or SystemClock()
@@ -148,6 +170,7 @@ class JobProcessor:
         self._lifecycle = lifecycle
         self._workers = workers
         self._sweep = sweep
+        self._hooks = hooks
         self._running: dict[str, Attempt] = {}
         self.idle = threading.Event()
         """Set whenever the last running attempt has ended: what was waited for may be over. Cleared by who waits."""
@@ -165,6 +188,15 @@ class JobProcessor:
         finally:
             ended.set()
             pulse.join()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Nobody may be left here who could pay later; what is owed stays in the ledger if that cannot be used now."""
+        try:
+            if self._hooks is not None:
+                self._hooks.settle()
+        except LedgerError as error:
+            log.warning("what is owed to applications waits for the next start", extra={"error": error.message})
 
     def handle(self, delivery: Delivery, worker: str, stop: threading.Event | None = None) -> None:
         """Deal with one delivery: begin the attempt, execute it, record how it ended."""
@@ -178,6 +210,8 @@ class JobProcessor:
                 log.debug("attempt started")
                 ended = _with_overrun(job, self._execute(job, attempt), self._clock.now())
                 self._record(job, ended, attempt.take_stages(), stop or threading.Event())
+                if self._hooks is not None:
+                    self._hooks.after(job, ENDINGS.get(ended.event.name, "pending"))
         finally:
             del self._running[delivery.key]
             if not self._running:
@@ -192,6 +226,8 @@ class JobProcessor:
         try:
             worker = self._workers.get(job.type)
             worker.validate(job)
+            if self._hooks is not None and (refused := self._hooks.before(job, lambda: attempt.stopping)):
+                return Ended(event=JobDeferred(reason=refused))
             return worker.execute(job, attempt)
         except (Interrupted, Busy, Gone, Lost, LedgerError) as error:
             return Ended(event=_not_failed(attempt, error))

@@ -273,3 +273,41 @@ def test_a_job_keeps_to_its_window_also_when_a_person_starts_it(served: Service)
     assert done.code == 4
     assert "the window new_year is closed; it opens at 00:00:00 UTC" in done.out
     assert served.cli("run", "nightly", "--any-time").code == 0
+
+
+def test_an_application_is_resumed_by_the_next_start_after_kill_9_of_everything(served: Service) -> None:
+    calls = served.folder / "calls"
+
+    def says(word: str) -> str:
+        return f'["sh", "-c", "echo {word} >> {calls}"]'
+
+    hooks = f"[jobs.nightly.hooks]\npause_application = {says('paused')}\nresume_application = {says('resumed')}\n"
+    served.write(text=f"{NIGHTLY}{hooks}")
+    first = served.serve()
+    served.await_operation("running")
+    eventually("the application is paused", lambda: calls.exists() and "paused" in calls.read_text())
+    (worker,) = served.workers(first)
+    os.kill(first.process.pid, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    first.end()
+    assert calls.read_text().split() == ["paused"]
+    served.script.let("vacuum")
+    served.serve()
+    eventually("the run has ended", lambda: served.runs()[0].outcome == "done")
+    eventually("the application is resumed", lambda: calls.read_text().split()[-1] == "resumed")
+    assert (served.app.reader.get("hook_debts", "open") or {})["runs"] == {}
+
+
+def test_what_a_killed_run_owes_is_paid_by_the_next_start_of_any_process(served: Service) -> None:
+    calls = served.folder / "calls"
+    command = '["sh", "-c", "echo $DBUPKEEP_HOOK >> {calls}"]'.replace("{calls}", str(calls))
+    hooks = f"[jobs.nightly.hooks]\npause_application = {command}\nresume_application = {command}\n"
+    served.write("# by hand", text=f"{NIGHTLY}{hooks}")
+    run = served.cli.start("run", "nightly", "--lease", "1")
+    eventually("the application is paused", lambda: calls.exists() and "pause_application" in calls.read_text())
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.end()
+    eventually("its lease has run out", lambda: not any(each.alive for each in served.app.queue.workers()))
+    served.serve()
+    eventually("the application is resumed", lambda: calls.read_text().split()[-1] == "resume_application")
+    assert not served.runs()[0].status.ended

@@ -44,7 +44,6 @@ class Config:
     windows: Mapping[str, Window] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=lambda: {"default": Policy()})
     jobs: Mapping[str, JobDefinition] = field(default_factory=dict)
-    hooks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by job
     notifications: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by job
     values: tuple[Value, ...] = ()
 
@@ -109,7 +108,6 @@ def load(path: Path | None, *, environ: Mapping[str, str] | None = None, known: 
         windows=windows,
         policies=policies,
         jobs=build.jobs(table, targets, windows, policies),
-        hooks={name: job.hooks for name, job in table.jobs.items() if job.hooks},
         notifications={name: job.notifications for name, job in table.jobs.items() if job.notifications},
         values=tuple(
             Value(key=key, value=value, origin=origin) for key, value, origin in build.values(table, document)

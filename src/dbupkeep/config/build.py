@@ -15,9 +15,20 @@ from pydantic import ValidationError
 from dbupkeep.config import faults
 from dbupkeep.config.document import Document, dotted
 from dbupkeep.config.locate import Path as Key
-from dbupkeep.config.models import ConfigFile, JobTable, Names, StepTable, TargetTable, WindowTable
+from dbupkeep.config.models import ConfigFile, HooksTable, JobTable, Names, StepTable, TargetTable, WindowTable
 from dbupkeep.config.names import Known
-from dbupkeep.definitions import ErrorPolicy, JobDefinition, OnError, Overlap, Policy, Schedule, Step, Target, Window
+from dbupkeep.definitions import (
+    ErrorPolicy,
+    Hooks,
+    JobDefinition,
+    OnError,
+    Overlap,
+    Policy,
+    Schedule,
+    Step,
+    Target,
+    Window,
+)
 from dbupkeep.errors import DefinitionError
 from dbupkeep.operations import Operation, parse
 
@@ -126,6 +137,7 @@ def jobs(
             steps=tuple(_step(number, step, job, targets, policies) for number, step in enumerate(job.steps, 1)),
             lane=job.lane,
             schedule=_schedule(job, job.timezone or table.timezone),
+            hooks=_hooks(job.hooks) if job.hooks else None,
             window=replace(windows[job.window], timezone=job.timezone or table.timezone) if job.window else None,
         )
         for name, job in table.jobs.items()
@@ -135,6 +147,19 @@ def jobs(
 def _schedule(job: JobTable, timezone: str) -> Schedule:
     return Schedule(
         cron=job.schedule or "", every=job.every, timezone=timezone, catch_up=job.catch_up, overlap=Overlap(job.overlap)
+    )
+
+
+def _hooks(table: HooksTable) -> Hooks:
+    return Hooks(
+        pause_application=tuple(table.pause_application),
+        before_run=tuple(table.before_run),
+        before_operation=tuple(table.before_operation),
+        after_operation=tuple(table.after_operation),
+        after_run=tuple(table.after_run),
+        resume_application=tuple(table.resume_application),
+        timeout=table.timeout,
+        environment=tuple(table.environment),
     )
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 
 from dbupkeep.config import units
 from dbupkeep.config.names import LONGEST_NAME, RETENTION
-from dbupkeep.definitions import DATABASE_MAINTENANCE, OnError, Overlap, Policy, Setting
+from dbupkeep.definitions import DATABASE_MAINTENANCE, Hooks, OnError, Overlap, Policy, Setting
 from dbupkeep.operations import Operation
 
 Names = dict[str, Collection[str] | None]
@@ -120,6 +120,7 @@ OperationName = Annotated[
 Reaction = Annotated[
     str, _name_of("reaction"), WithJsonSchema({"type": "string", "enum": [reaction.value for reaction in OnError]})
 ]
+Command = Annotated[list[Text], Field(max_length=100)]
 OverlapName = Annotated[
     str, _name_of("overlap"), WithJsonSchema({"type": "string", "enum": [overlap.value for overlap in Overlap]})
 ]
@@ -245,6 +246,31 @@ class StepTable(_Failing):
         return self
 
 
+class HooksTable(_Table):
+    """`[jobs.NAME.hooks]`: programs to call around a run and its operations, each as a list of arguments; no shell."""
+
+    pause_application: Command = Field(
+        default=[], description="Before the first operation of a run; wants its opposite."
+    )
+    before_run: Command = Field(default=[], description="Before the first operation too, after that.")
+    before_operation: Command = Field(default=[], description="Before each operation; a failure puts it off.")
+    after_operation: Command = Field(default=[], description="After each operation, however it ended.")
+    after_run: Command = Field(default=[], description="After a run of which an operation had started.")
+    resume_application: Command = Field(
+        default=[], description="After it was paused, on every exit; repeated until it succeeds."
+    )
+    timeout: Span = Field(default=Hooks().timeout, description="Of each call.")
+    environment: list[Name] = Field(
+        default=[], description="Variables that they may see, beside PATH, HOME, LANG and TZ."
+    )
+
+    @model_validator(mode="after")
+    def _comes_back(self) -> HooksTable:
+        if bool(self.pause_application) != bool(self.resume_application):
+            raise ValueError('"pause_application" and "resume_application" belong together')
+        return self
+
+
 class JobTable(_Failing):
     """`[jobs.NAME]`: steps, one after another, and when they start by themselves."""
 
@@ -258,7 +284,7 @@ class JobTable(_Failing):
     window: Annotated[str, _name_of("window")] | None = Field(default=None, description="When its work may start.")
     policy: Annotated[str, _name_of("policy")] | None = Field(default=None, description="default when left out.")
     lane: Name = Field(default="default", description="Which worker processes can reach its targets.")
-    hooks: Later = Field(default={}, description="Kept for later; read and not yet acted on.")
+    hooks: HooksTable | None = Field(default=None, description="What is called around its runs.")
     notifications: Later = Field(default={}, description="Kept for later; read and not yet acted on.")
     steps: list[StepTable] = Field(min_length=1, max_length=1000, description="What is done, one after another.")
 
@@ -301,5 +327,6 @@ _TABLES: dict[tuple[str | int, ...], type[BaseModel]] = {
     ("windows",): WindowTable,
     ("policies",): PolicyTable,
     ("jobs",): JobTable,
+    ("jobs", "hooks"): HooksTable,
     ("jobs", "steps"): StepTable,
 }

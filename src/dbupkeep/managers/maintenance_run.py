@@ -208,6 +208,7 @@ class MaintenanceRunManager:
             config={
                 "steps": [step.name for step in definition.steps],
                 **({"window": to_json(definition.window)} if definition.window else {}),
+                **({"hooks": to_json(definition.hooks)} if definition.hooks else {}),
             },
             lane=definition.lane,
             errors=definition.errors,
