@@ -45,10 +45,15 @@ class History:
 
     own: Sequence[Measurement] = ()
     others: Sequence[Measurement] = ()
+    _newest: Mapping[tuple[Operation, str], Measurement] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Sort by object once: a plan asks for each of thousands."""
+        object.__setattr__(self, "_newest", {(m.operation, m.object): m for m in reversed(self.own)})
 
     def last(self, operation: Operation, object: str = "") -> Measurement | None:
         """The newest run of an operation on an object of this target."""
-        return next((m for m in self.own if m.operation is operation and m.object == object), None)
+        return self._newest.get((operation, object))
 
     def seconds(
         self, operation: Operation, work_bytes: int, *, object: str = "", default_rate: float | None = None

@@ -22,7 +22,10 @@ from dbupkeep.planner import Work, lay_out
 from dbupkeep.plans import Decision, Plan, PlanItem, RunPlan
 
 HISTORY = 50
-"""How many measurements of a target, and of its engine, a plan looks at."""
+"""How many measurements of other targets a plan looks at: enough for a rate."""
+
+OWN_HISTORY = 2000
+"""How many of its own target: the last rebuild of each of many indexes is the measure of the next."""
 
 CARRIED = 10_000
 """Deferred operations of the run before that are looked at."""
@@ -189,7 +192,7 @@ class DatabaseMaintenanceManager:
 
     def _history(self, facts: DatabaseFacts, *, fleet: bool) -> History:
         others = self._recent(facts.engine) if fleet else self._reader.measurements(engine=facts.engine, limit=HISTORY)
-        return History(own=self._reader.measurements(target=facts.target, limit=HISTORY), others=others)
+        return History(own=self._reader.measurements(target=facts.target, limit=OWN_HISTORY), others=others)
 
     def _put_off(self, definition: JobDefinition, target: str) -> Mapping[Work, int]:
         """What the run before deferred on this target, each with for how many runs in a row."""

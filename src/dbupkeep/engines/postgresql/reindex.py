@@ -98,8 +98,8 @@ def _invalid(index: ObjectFacts) -> Due:
 
 
 def _damaged(q: Inquiry, index: ObjectFacts) -> bool:
-    checked = {index.table, group_of(table_of(index))}
-    last = next((m for m in q.history.own if m.operation is Operation.CHECK and m.object in checked), None)
+    checks = (q.history.last(Operation.CHECK, name) for name in (index.table, group_of(table_of(index))))
+    last = max((check for check in checks if check), key=lambda check: check.at, default=None)
     if last is None or index.name not in json.loads(str(last.values.get("damaged") or "[]")):
         return False
     rebuilt = q.history.last(Operation.REINDEX, index.name)
