@@ -107,7 +107,7 @@ def configuration() -> Iterator[str]:
     yield "`policies.gentle.cool_off`, whatever the file says.\n"
     yield from _settings_table("The file", schema)
     for title, name in (("[targets.NAME]", "TargetTable"), ("[windows.NAME]", "WindowTable"), ("[policies.NAME]", "PolicyTable"),
-                        ("[jobs.NAME]", "JobTable"), ("[[jobs.NAME.steps]]", "StepTable")):  # fmt: skip
+                        ("[jobs.NAME]", "JobTable"), ("[jobs.NAME.hooks]", "HooksTable"), ("[[jobs.NAME.steps]]", "StepTable")):  # fmt: skip
         yield from _settings_table(f"`{title}`", tables[name])
     yield "\n## Thresholds: `[policies.NAME.OPERATION]`\n"
     yield "What each engine knows, with its defaults, is in [operations](operations.md); `--set vacuum.min_share=10%` sets one for"
@@ -125,6 +125,8 @@ def _settings_table(title: str, table: Mapping[str, Any]) -> Iterator[str]:
 def _type(field: Mapping[str, Any]) -> str:
     if "anyOf" in field:
         return " or ".join(dict.fromkeys(_type(each) for each in field["anyOf"] if each.get("type") != "null"))
+    if "$ref" in field:
+        return "table"
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "const" in field:

@@ -8,7 +8,6 @@ import socket
 UNIT = """\
 [Unit]
 Description=dbupkeep: maintenance of databases by schedule
-Documentation=man:dbupkeep(1)
 Wants=network-online.target
 After=network-online.target
 
@@ -24,7 +23,7 @@ TimeoutStopSec=30min
 # Only the service itself is told to stop: it tells its workers.
 KillMode=mixed
 WatchdogSec=120
-# Partial and deferred work is no failure of the service.
+# Partial or deferred work is no failure of the service.
 SuccessExitStatus=3 4
 Environment=DBUPKEEP_LEDGER=%S/dbupkeep/ledger.db
 StateDirectory=dbupkeep
@@ -33,7 +32,6 @@ UMask=0077
 IOSchedulingClass=idle
 Nice=10
 NoNewPrivileges=yes
-PrivateTmp=no
 
 [Install]
 WantedBy=multi-user.target

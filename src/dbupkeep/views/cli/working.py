@@ -42,7 +42,7 @@ IDLE = 2
     metavar="SECONDS",
     help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
 )
-@click.option("--parent", type=int, hidden=True, help="End, as by SIGTERM, once that process is gone.")
+@click.option("--parent", type=int, metavar="PID", help="End, as by SIGTERM, once that process is gone.")
 @common
 def worker(
     console: Console, *, drain: bool, slots: int | None, lanes: tuple[str, ...], lease: float | None, parent: int | None
