@@ -26,7 +26,7 @@ from dbupkeep.events import (
 )
 from dbupkeep.jobs import TRANSITIONS, Delivery, Job, JobStatus, Phase
 from dbupkeep.ledger import JobQuery, Tx, Wait
-from dbupkeep.lifecycle import Lifecycle, Submission
+from dbupkeep.lifecycle import Lifecycle, Submission, Turn
 from dbupkeep.progress import measured
 from dbupkeep.testing.faults import Faults, FaultyLedger
 from dbupkeep.testing.pair_kit import (
@@ -95,6 +95,19 @@ class SubmissionTests:
             results = together(*(partial(life.submit, new) for life, new in zip(lives, news, strict=True)))
             assert sorted(map(str, results)) == ["False", "False", "False", "True"]
         assert len(pair.everything(JobQuery(roots=True))) == 5
+
+    def test_of_those_who_want_one_turn_one_has_it(self, pair: Handles, other: Handles) -> None:
+        """Whoever decided on what another has changed meanwhile writes nothing at all."""
+        for version in range(5):
+            turn = Turn(kind="turns", key="one", version=version, document={"version": version + 1})
+            news = [replace(family().submission, turn=turn, documents=[("by", str(n), {})]) for n in range(4)]
+            lives = [pair.life, other.life, pair.life, other.life]
+            results = together(*(partial(life.submit, new) for life, new in zip(lives, news, strict=True)))
+            assert sorted(map(str, results)) == ["False", "False", "False", "True"]
+            assert not pair.life.keep_all([("by", "late", {})], turn)
+            assert pair.reader.get("turns", "one") == {"version": version + 1}
+        assert len(pair.everything(JobQuery(roots=True))) == 5
+        assert pair.reader.get("by", "late") is None
 
     def test_parent_must_exist_and_go_on(self, pair: Handles) -> None:
         """Nobody starts jobs below what is not there or has ended."""
