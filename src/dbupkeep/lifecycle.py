@@ -206,6 +206,26 @@ class Lifecycle:
 
         return self._transact(work)
 
+    def skip(self, job_id: str, *, by: str = "") -> Job:
+        """Leave out an operation that has not started, or all such below a parent. Raises `IllegalTransition`."""
+
+        def work(step: _Step) -> Job:
+            job = step.known(job_id)
+            left_out = [job] if job.phase is Phase.EXECUTION else step.below(job_id)
+            pending = [one for one in left_out if one.status is JobStatus.PENDING]
+            if not pending:
+                raise IllegalTransition(
+                    f"there is nothing to skip in job {job_id}",
+                    why=f"it is {job.status}" if job.phase is Phase.EXECUTION else "nothing in it waits any more",
+                    hint="what runs is ended by `dbupkeep cancel`",
+                )
+            for one in reversed(pending):  # so that what waits is skipped before its gate could bar it
+                if step.known(one.id).status is JobStatus.PENDING:
+                    step.append(one.id, JobSkipped(reason=f"left out{_by(by)}", barred=True))
+            return step.known(job_id)
+
+        return self._transact(work)
+
     def retry(self, job_id: str, *, by: str = "") -> Sequence[Job]:
         """Give another attempt to a job, or to what failed, was cancelled or deferred below a parent.
 

@@ -175,3 +175,17 @@ def test_a_worker_ends_after_what_runs(cli: Cli, script: Script) -> None:
     script.let("vacuum", "reindex", "analyze")
     assert worker.process.wait(60) == 0
     assert [job["status"] for job in cli("show", run_id, "--json").json["jobs"]] == ["completed", "pending", "pending"]
+
+
+def test_an_operation_that_waits_is_left_out(cli: Cli, bloated: Path) -> None:
+    cli("run", bloated, "--detach", "--operations", "vacuum,analyze")
+    skipped = cli("skip", "last/2")
+    assert skipped.code == 0
+    assert "analyze" in skipped.out
+    assert "is left out" in skipped.out
+    again = cli("skip", "last/2")
+    assert again.code == 2
+    assert "there is nothing to skip" in again.err
+    cli("worker", "--drain")
+    operations = cli("show", "last", "--json").json["jobs"]
+    assert [job["status"] for job in operations] == ["completed", "skipped"]

@@ -257,3 +257,35 @@ def test_an_attempt_that_is_returned_after_a_cancel_is_not_made_again(handles: H
     assert handles.job(job.id).cancel_requested
     assert handles.life.begin(next_delivery(handles.job(job.id)), "w") is None
     assert (handles.job(job.id).status, handles.job(job.id).attempt) == (CANCELLED, 1)
+
+
+def test_what_waits_can_be_left_out_and_the_rest_goes_on(handles: Handles) -> None:
+    parent, (first, second, third) = submit(handles, "a", "b", "a", waits={2: [0]})
+    handles.life.skip(second.id, by="me")
+    assert handles.job(second.id).reason == "left out by me"
+    handles.finish(first)
+    handles.finish(third)
+    assert handles.job(parent.id).outcome == Outcome.DONE
+
+
+def test_what_is_left_out_together_is_not_barred_by_its_gate(handles: Handles) -> None:
+    parent, children = submit(handles, "a", "a", waits={1: [0]}, gates=True)
+    handles.life.skip(parent.id)
+    assert {handles.job(child.id).reason for child in children} == {"left out"}
+    assert handles.job(parent.id).outcome == Outcome.NOTHING_TO_DO
+
+
+def test_a_gate_that_is_left_out_bars_what_it_is_for(handles: Handles) -> None:
+    _, (gate, rewrite) = submit(handles, "a", "a", waits={1: [0]}, gates=True)
+    handles.life.skip(gate.id)
+    assert handles.job(rewrite.id).status is SKIPPED
+
+
+def test_what_runs_or_has_ended_cannot_be_left_out(handles: Handles) -> None:
+    _, (job,) = submit(handles, "a")
+    begun = handles.begin(job)
+    with pytest.raises(IllegalTransition):
+        handles.life.skip(job.id)
+    handles.life.end(begun, Ended(event=done()))
+    with pytest.raises(IllegalTransition):
+        handles.life.skip(job.id)

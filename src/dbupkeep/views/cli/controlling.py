@@ -1,4 +1,4 @@
-"""The commands `cancel`, `retry`, `pause` and `resume`; they work from any process."""
+"""The commands `cancel`, `skip`, `retry`, `pause` and `resume`; they work from any process."""
 
 from __future__ import annotations
 
@@ -35,6 +35,22 @@ def cancel(console: Console, job_id: str) -> int:
         return f"Cancelling {words.name(job.name)}: what waits has ended, what runs is told to stop."
 
     return _do(console, job_id, lambda app, job: app.lifecycle.cancel(job.id, by=user()), said)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@common
+def skip(console: Console, job_id: str) -> int:
+    """Leave out an operation that has not started, or all such of a database; what waits for it goes on.
+
+    After a check that is left out, nothing is rewritten.
+    """
+    return _do(
+        console,
+        job_id,
+        lambda app, job: app.lifecycle.skip(job.id, by=user()),
+        lambda job: f"{words.name(job.name)} is left out.",
+    )
 
 
 @click.command()

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Control": {
         "cancel": ("controlling", "End a job and all below it."),
+        "skip": ("controlling", "Leave out an operation that has not started."),
         "retry": ("controlling", "Give failed, cancelled and deferred operations another attempt."),
         "pause": ("controlling", "Start nothing new in a run; what runs goes on."),
         "resume": ("controlling", "Let a paused run go on."),
