@@ -65,6 +65,7 @@ def test_an_outcome_has_a_code(outcome: Outcome, kinds: list[str], code: int) ->
 def test_a_run_that_did_some_work_was_not_refused() -> None:
     assert of_outcome("failed", ["space"]) == Exit.REFUSED
     assert of_outcome("failed", ["space"], worked=True) == Exit.FAILED
+    assert of_outcome("failed", ["missing"], worked=True) == Exit.UNREACHABLE
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,9 @@ where queue_manager_id is not null and status = 'picked' order by dedupe_key
 
 -- name: delivery_log_prune
 delete from pgqueuer_log where created < now() - interval '1 day'
+
+-- name: job_before
+select * from jobs
+where target = :target and type = :type and config::text = :config and id < :id
+  and status not in ('pending', 'running')
+order by id desc limit 1

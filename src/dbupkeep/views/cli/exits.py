@@ -65,12 +65,13 @@ def of_kind(kind: Kind) -> Exit:
 def of_outcome(outcome: str, kinds: Iterable[str] = (), *, worked: bool = False) -> Exit:
     """The code of a run that ended; `kinds` are those of its failed operations, `worked` that others did their work.
 
-    A run of which nothing worked, all for one and the same class of reason (not permitted, refused), says so.
+    A run whose operations failed for one and the same class of reason (none was permitted) says so; that all were refused
+    before start it only says when nothing worked.
     """
     if outcome in _OUTCOMES:
         return _OUTCOMES[Outcome(outcome)]
-    if worked:
-        return Exit.FAILED
     codes = {of_kind(Kind(kind)) for kind in kinds if kind in set(Kind)}
     only = codes.pop() if len(codes) == 1 else Exit.FAILED
-    return only if only in (Exit.UNREACHABLE, Exit.NOT_PERMITTED, Exit.REFUSED) else Exit.FAILED
+    if only is Exit.REFUSED:
+        return Exit.FAILED if worked else only
+    return only if only in (Exit.UNREACHABLE, Exit.NOT_PERMITTED) else Exit.FAILED
