@@ -121,6 +121,8 @@ def _said(event: Event) -> str:
     match event:
         case happened.JobStarted(attempt=attempt):
             said = "started" if attempt == 1 else f"started, attempt {attempt}"
+        case happened.StageReached(stage=happened.NOTED):
+            said = ""  # for an attempt's recovery, not for people
         case happened.StageReached(stage=stage, message=message):
             said = words.name(f"{stage}: {message}" if message else stage)
         case happened.JobCompleted(result=result):

@@ -112,7 +112,7 @@ def pages_of(handle: Handle, function: sql.Identifier, oid: int) -> bloat.Pages 
 def _sizes(handle: Handle, rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
     """Real sizes of what may be big, and of all that is invalid; what was never counted may be big too."""
     least = _LOOKED_AT / handle.identity.block_size / 2
-    asked = [row["oid"] for row in rows if not row["valid"] or row["pages"] >= least or row["entries"] < 0]
+    asked = [row["oid"] for row in rows if not row["valid"] or row["pages"] >= least or row["entries"] <= 0]
     return {row["oid"]: row["bytes"] for row in handle.rows("index_sizes", {"oids": asked})} if asked else {}
 
 

@@ -293,7 +293,8 @@ SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, x.re
   JOIN pg_namespace o ON o.oid = c.relnamespace
   LEFT JOIN pg_class h ON h.oid = c.reltoastrelid AND h.oid <> 0
  CROSS JOIN ({{role}}) m
- WHERE %(everything)s OR NOT i.indisvalid OR x.relpages >= %(pages)s OR x.reltuples < 0
+ WHERE %(everything)s OR NOT i.indisvalid OR x.relpages >= %(pages)s
+    OR x.reltuples <= 0 AND pg_stat_get_live_tuples(t.oid) >= 10000
     OR EXISTS (SELECT FROM unnest(i.indcollation) AS k WHERE k = ANY (%(collations)s::oid[]))
 
 -- name: index_count

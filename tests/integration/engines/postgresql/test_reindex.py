@@ -84,6 +84,20 @@ def test_an_index_of_a_table_that_needs_nothing_else_is_found(newest: Workbench)
     assert "1 of 3 indexes" in found[-1].reason
 
 
+def test_what_cannot_be_predicted_is_said_and_is_not_due(newest: Workbench) -> None:
+    newest.database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, a text)",
+        "CREATE INDEX t_a ON t (a)",
+        "INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 60000) n",
+        "DELETE FROM t WHERE id % 10 < 7",
+    )
+    everything = Workbench(database=newest.database, exclude=())
+    (skipped,) = everything.plan(REINDEX, policy=policy())
+    assert "it is not known (public.t_a" in skipped.reason
+    newest.database.execute("VACUUM ANALYZE t")
+    assert everything.due(REINDEX, policy=policy())[0].object == "public.t_a"
+
+
 def test_small_indexes_are_left_alone(bench: Workbench) -> None:
     bloated(bench)
     assert bench.due(REINDEX) == []
