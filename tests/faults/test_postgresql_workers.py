@@ -116,7 +116,7 @@ def test_killed_workers_leave_no_index_and_are_never_two_on_one_table(
     work = Work(processes, newest)
     workers = [processes.start("serve", slots=2) for _ in range(WORKERS)]
     with looked_at(newest.database) as seen:
-        for _ in range(kills // 5 if kills >= LONG else 15):
+        for _ in range(kills // 5 if kills >= LONG else 10):
             if len(work.operations(JobStatus.PENDING, JobStatus.RUNNING)) < WORKERS:
                 work.submit()
             until(lambda: work.operations(JobStatus.RUNNING), seconds=60)

@@ -1,7 +1,7 @@
 """Runs pg_repack's own client on one table, as gently as it can be, and clears up after it.
 
 It is told to cancel nobody (`--no-kill-backend`) and to try for its locks for a second at most, in tries of
-0.4 s at most. Whether it did its work is seen by the table's file, not by its words.
+0.5 s at most. Whether it did its work is seen by the table's file, not by its words.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PROGRAM = "pg_repack"
 _DEBIAN = Path("/usr/lib/postgresql")
 _LOCK_SECONDS = 0
-"""As it counts whole seconds, and makes each try 0.1 s longer than the one before, none waits for more than 0.4 s."""
+"""As it counts whole seconds, and makes each try 0.1 s longer than the one before, none waits for more than 0.5 s."""
 
 _LOOK = 0.25
 _GRACE = 15.0
