@@ -72,6 +72,7 @@ class Service:
 def served(cli: Any, script: Any, tmp_path: Path) -> Iterator[Service]:
     made = Service(cli, script, tmp_path)
     yield made
+    script.let("vacuum")  # so that workers whose service is killed with the test come to their end
     made.app.close()
 
 
