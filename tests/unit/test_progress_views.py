@@ -137,7 +137,8 @@ class Tty(io.StringIO):
 def test_the_picture_shows_a_share_only_where_it_is_known(
     monkeypatch: pytest.MonkeyPatch, fraction: float | None, percent: str | None
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    for name, value in {"COLUMNS": "80", "LINES": "25", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
     progress = {"stage": "copying", **({"fraction": fraction, "source": "measured"} if fraction else {})}
     record, clock, stream = Record(operation(0, JobStatus.RUNNING, progress)), Clock(), Tty()
     clock.seconds += 7
