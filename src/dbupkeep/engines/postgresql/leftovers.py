@@ -83,11 +83,13 @@ def recover(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str] = ())
 def end_orphans(handle: Handle, tag: str) -> None:
     """Have the sessions of a lost attempt end: by themselves, cancelled, or ended. Raises `Busy` when one stays.
 
-    Only sessions with exactly its mark and of this role are touched: they are ours, and nobody waits for them.
+    Only sessions with exactly its mark, or that of an attempt before it, and of this role are touched: they are ours, and
+    nobody waits for them. An attempt that was lost early may not have come to the end of the one before it.
     """
+    tags = _up_to(tag)
     pause, waited = threading.Event(), 0.0
     cancelled: set[int] = set()
-    while orphans := handle.rows("orphans", {"tag": tag}):
+    while orphans := handle.rows("orphans", {"tags": tags}):
         for row in orphans:
             if waited >= _BY_ITSELF + _CANCEL:
                 handle.rows("SELECT pg_terminate_backend(%(pid)s)", {"pid": row["pid"]})
@@ -102,6 +104,12 @@ def end_orphans(handle: Handle, tag: str) -> None:
             )
         pause.wait(_PAUSE)
         waited += _PAUSE
+
+
+def _up_to(tag: str) -> list[str]:
+    """The marks of all attempts of a job up to one of them."""
+    job, _, number = tag.rpartition(":")
+    return [f"{job}:{n}" for n in range(1, int(number) + 1)] if job and number.isdecimal() else [tag]
 
 
 def _recover_rebuild(handle: Handle, item: PlanItem, notes: Sequence[str]) -> Evidence | None:

@@ -410,10 +410,10 @@ SELECT NULL, p.owner::text, p.gid, 'prepared', NULL, extract(epoch FROM clock_ti
 SELECT p.*, p.index_relid::bigint AS index_oid FROM pg_stat_progress_create_index p WHERE pid = %(pid)s
 
 -- name: orphans
--- Sessions of a lost attempt: of exactly its mark, this role and this database.
+-- Sessions of lost attempts: of exactly their marks, this role and this database.
 SELECT a.pid, a.state, a.query, a.backend_start::text AS started
   FROM pg_stat_activity a
- WHERE a.application_name = %(tag)s AND a.usename = current_user AND a.datname = current_database()
+ WHERE a.application_name = ANY(%(tags)s) AND a.usename = current_user AND a.datname = current_database()
    AND a.pid <> pg_backend_pid()
 
 -- name: btrees

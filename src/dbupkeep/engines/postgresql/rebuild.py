@@ -193,7 +193,7 @@ def _come_back(handle: Handle, item: PlanItem, fault: Lost, *, lost_answer: bool
 def end_session(handle: Handle, pid: int, tag: str, *, patience: float = 10.0) -> bool:
     """End a session of ours that nobody listens to any more, and wait until it is gone; whether it is."""
     pause, waited = threading.Event(), 0.0
-    while [row for row in handle.rows("orphans", {"tag": tag}) if row["pid"] == pid]:
+    while [row for row in handle.rows("orphans", {"tags": [tag]}) if row["pid"] == pid]:
         if waited >= patience:
             return False
         handle.rows("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
