@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup databases demo test check lint format types layers budgets fmt fault bench docs lock clean
+.PHONY: help setup packages demo test check lint format types layers budgets fmt fault bench docs lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1	/' | expand -t 10
@@ -19,13 +19,13 @@ $(STAMP): pyproject.toml requirements.lock scripts/bootstrap
 	@sh scripts/bootstrap
 	@touch $@
 
-databases: ## install the database products that the tests want (Debian, as root)
-	@sh scripts/databases
+packages: ## install the databases and the browser that the tests want (Debian, as root)
+	@sh scripts/packages
 
 demo: $(STAMP) ## show the main job on a bloated database that it makes
 	@.venv/bin/dbupkeep demo
 
-test: $(STAMP) databases ## run all tests but the long fault tier
+test: $(STAMP) packages ## run all tests but the long fault tier
 	@$(PY) -m pytest -n logical --maxprocesses 8 $(ARGS)
 
 check: lint format types layers budgets ## all that is checked without running the product (-k: go on after a failure)
@@ -50,10 +50,10 @@ fmt: $(STAMP) ## format, and fix what ruff can fix
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-fault: $(STAMP) databases ## run the long fault tier: real kills, many of them
+fault: $(STAMP) packages ## run the long fault tier: real kills, many of them
 	@$(PY) -m pytest -m fault --kills 1000 --timeout 3600 $(ARGS)
 
-bench: $(STAMP) databases ## run the benchmarks, small; ARGS="--size full" for results (wants the sqlite3 command line)
+bench: $(STAMP) packages ## run the benchmarks, small; ARGS="--size full" for results (wants the sqlite3 command line)
 	@$(PY) -m benchmarks $(ARGS)
 
 docs: $(STAMP) ## write the generated pages of docs/, and what the examples print

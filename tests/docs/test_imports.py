@@ -41,6 +41,13 @@ PLACES = {
     "cronsim": ("cron",),
     "humanize": ("views",),
     "rich": ("views",),
+    "fastapi": ("views.web", "views.api", "views.page", "views.site"),
+    "starlette": ("views.web", "views.api", "views.page", "views.site"),
+    "uvicorn": ("views.web",),
+    "jinja2": ("views",),
+    "prometheus_client": ("views.metrics",),
+    "opentelemetry": ("followers",),
+    "apprise": ("followers",),
     "hypothesis": ("testing",),
     "pytest": ("testing",),
 }

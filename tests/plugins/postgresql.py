@@ -138,7 +138,7 @@ def binaries(version: int) -> Path:
     """Where that version's programs are. Raises `LookupError` with what to install."""
     if version == 15:
         if not (DEBIAN / "postgres").exists():
-            raise LookupError("PostgreSQL 15 is not here: as root, `sh scripts/databases` installs Debian's")
+            raise LookupError("PostgreSQL 15 is not here: as root, `sh scripts/packages` installs Debian's")
         return DEBIAN
     return _wheel()[version]
 

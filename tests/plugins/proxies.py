@@ -77,7 +77,7 @@ def network_path(server: Server) -> Iterator[NetworkPath]:
 def pooler(server: Server, mode: str) -> Iterator[int]:
     """PgBouncer before a server, in a pool mode; yields its port."""
     if not Path(PGBOUNCER).exists():
-        pytest.skip("PgBouncer is not here: as root, `sh scripts/databases` installs it")
+        pytest.skip("PgBouncer is not here: as root, `sh scripts/packages` installs it")
     folder, port = Path(tempfile.mkdtemp(prefix="dbupkeep-pgbouncer-")), free_port()
     settings = folder / "pgbouncer.ini"
     settings.write_text(
