@@ -49,7 +49,7 @@ class Service:
         draft.rename(self.config)
 
     def serve(self, *arguments: str, **environ: str) -> Any:
-        return self.cli.start("serve", "--lease", "1", *arguments, **environ)
+        return self.cli.start("serve", "--port", "0", "--lease", "1", *arguments, **environ)
 
     def runs(self) -> list[Job]:
         return list(self.app.reader.jobs(JobQuery(roots=True)).jobs)
@@ -241,10 +241,13 @@ def test_a_service_with_a_faulty_configuration_does_not_start(served: Service) -
     assert "five fields" in done.err
 
 
-def test_there_is_no_http_yet_and_its_options_are_refused(served: Service) -> None:
-    done = served.cli("serve", "--port", "8390")
+def test_a_port_that_is_taken_is_told_and_nothing_starts(served: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = served.cli("serve", "--port", port)
     assert done.code == 2
-    assert "--port" in done.err
+    assert f"cannot listen on 127.0.0.1 port {port}" in done.err
+    assert "--port 0" in done.err
 
 
 def test_the_unit_that_systemd_reads(served: Service) -> None:

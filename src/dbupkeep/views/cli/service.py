@@ -22,6 +22,7 @@ from dbupkeep.schedules import Do
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
+from dbupkeep.views.cli.http import serving_http
 from dbupkeep.views.cli.job_words import state, took
 from dbupkeep.views.cli.requests import canonical
 from dbupkeep.views.cli.running import default_slots
@@ -59,16 +60,22 @@ SHOWN = 200
     metavar="SECONDS",
     help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
 )
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the HTTP API and the page.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8390, show_default=True, help="Their port; 0: any free one."
+)
 @common
-def serve(console: Console, *, workers: int, slots: int | None, lease: float | None) -> int:
-    """Start the jobs of the configuration when they are due, and execute them, until told to stop.
+def serve(console: Console, *, workers: int, slots: int | None, lease: float | None, host: str, port: int) -> int:
+    """Start the jobs of the configuration when they are due, execute them, and serve API and page, until told to stop.
 
     SIGTERM or Ctrl-C end it after what runs, a second one at once; SIGHUP, or a change of the file, has the
     configuration read again.
     """
     watched = Configuration(console)
     watched.load()
-    with console.app(lease=lease) as app, listening() as asked, watched.hanging_up():
+    with console.app(lease=lease, isolate=True) as app, listening() as asked, watched.hanging_up(), serving_http(
+        app, lambda: watched.config, host=host, port=port, say=console.say
+    ):  # fmt: skip
         team = Workers(
             arguments=_arguments(console, slots or default_slots(), lease),
             count=workers, now=app.clock.monotonic, say=console.say,

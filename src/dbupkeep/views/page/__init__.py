@@ -1,0 +1,1 @@
+"""The page: HTML from the server, live by a small script."""

@@ -1,0 +1,87 @@
+"""Errors as RFC 9457 problem documents (`application/problem+json`): status, type, title, detail, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from dbupkeep.errors import IllegalTransition, LedgerError, TargetError, UnknownName, UpkeepError, UsageError
+
+PROBLEM = "application/problem+json"
+
+TYPES = "https://dbupkeep.invalid/problems/"
+"""What a problem's type begins with; its end is the kind of the error, as on the command line. No page is there."""
+
+STATUSES: Mapping[type[UpkeepError], int] = {
+    UnknownName: 404,
+    UsageError: 422,
+    IllegalTransition: 409,
+    TargetError: 409,
+    LedgerError: 503,
+    UpkeepError: 500,
+}
+
+
+class Problem(Exception):
+    """Something that a route refuses by itself."""
+
+    def __init__(
+        self, status: int, kind: str, detail: str, *, hint: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Keep what the document will say."""
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.hint = hint
+        self.headers = dict(headers or {})
+
+
+def problem(
+    status: int,
+    kind: str,
+    detail: str,
+    *,
+    hint: str = "",
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """A problem document as a response."""
+    document: dict[str, Any] = {
+        "type": f"{TYPES}{kind}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "kind": kind,
+        "detail": detail,
+    }
+    document.update({name: said for name, said in (("hint", hint), ("errors", errors)) if said})
+    return JSONResponse(document, status, media_type=PROBLEM, headers=dict(headers or {}))
+
+
+def tell_problems(site: FastAPI) -> None:
+    """Have every error of a site told as a problem document."""
+
+    @site.exception_handler(Problem)
+    def refused(_request: Request, error: Problem) -> JSONResponse:
+        return problem(error.status, error.kind, error.detail, hint=error.hint, headers=error.headers)
+
+    @site.exception_handler(UpkeepError)
+    def upkeep(_request: Request, error: UpkeepError) -> JSONResponse:
+        status = next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
+        return problem(status, error.kind.value, error.message, hint=error.hint)
+
+    @site.exception_handler(HTTPException)
+    def http(_request: Request, error: HTTPException) -> JSONResponse:
+        kind = HTTPStatus(error.status_code).name.lower()
+        return problem(error.status_code, kind, str(error.detail), headers=error.headers)
+
+    @site.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [{"at": "/".join(str(part) for part in each["loc"]), "detail": each["msg"]} for each in error.errors()]
+        return problem(422, "usage", "the request is not what this route takes", errors=faults)

@@ -1,0 +1,55 @@
+"""The HTTP server: uvicorn on a thread of this process, on a socket that is bound before anything is promised."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import uvicorn
+from fastapi import FastAPI
+
+from dbupkeep.errors import UsageError
+
+BACKLOG = 128
+
+FAREWELL = 3
+"""Seconds that open requests and streams get at the end."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `UsageError` when the place is taken or is no place of this machine."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {host} port {port}", why=(error.strerror or str(error)).lower(),
+            hint="another service may be there; choose another with --port, or --port 0 for any free one",
+        ) from error  # fmt: skip
+
+
+class Server:
+    """Serves a site until it is closed."""
+
+    def __init__(self, site: FastAPI, place: socket.socket) -> None:
+        """Begin to serve on a listening socket, which is closed in the end."""
+        config = uvicorn.Config(
+            site, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=True,
+            timeout_graceful_shutdown=FAREWELL, proxy_headers=False,
+        )  # fmt: skip
+        self._place = place
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([place],), name="dbupkeep-http", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where it is found."""
+        host, port = self._place.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def close(self) -> None:
+        """Let open requests come to their end, for a few seconds."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._place.close()
