@@ -242,6 +242,7 @@ def test_a_service_with_a_faulty_configuration_does_not_start(served: Service) -
 
 
 def test_a_port_that_is_taken_is_told_and_nothing_starts(served: Service) -> None:
+    served.write("")
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         done = served.cli("serve", "--port", port)
