@@ -167,3 +167,11 @@ def test_a_database_that_cannot_be_planned_does_not_hide_the_others(cli: Cli, fl
     assert [plan["name"] for plan in document["jobs"]] == ["srv/tenant-0.db"]
     assert "none.db" in document["notices"][0]["message"]
     assert "none.db" in cli("plan", "srv/tenant-0.db", "srv/none.db").out
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_consent_that_no_engine_asks_for_is_refused(cli: Cli, bloated: Path, command: str) -> None:
+    refused = cli(command, "app.db", "--consent", "long_stal")
+    assert refused.code == 2
+    assert 'did you mean "long_stall"?' in refused.err
+    assert cli("plan", "app.db", "--consent", "long_stall").code == 0

@@ -22,6 +22,7 @@ from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem, Proposal
 
 __all__ = [
+    "CONSENTS",
     "FLAGS",
     "SERVES_MANY",
     "assess",
@@ -49,6 +50,9 @@ SERVES_MANY = True
 """One URL names a server, which may have many databases."""
 
 defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS
+
+CONSENTS = frozenset({reindex.CONSENT_LOCK, reindex.CONSENT_DROP})
+"""The effects that a policy may agree to."""
 
 
 def discover(place: Target, scope: Scope) -> Iterable[Candidate]:

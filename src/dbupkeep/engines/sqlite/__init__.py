@@ -13,14 +13,26 @@ from dbupkeep.engines.sqlite.discover import discover
 from dbupkeep.engines.sqlite.doctor import doctor as doctor_of
 from dbupkeep.engines.sqlite.drift import drift
 from dbupkeep.engines.sqlite.handle import Handle
-from dbupkeep.engines.sqlite.inquiry import DEFAULTS
+from dbupkeep.engines.sqlite.inquiry import DEFAULTS, RENUMBER_CONSENT, STALL_CONSENT
 from dbupkeep.engines.sqlite.paths import target_of
 from dbupkeep.engines.sqlite.session import SqliteSession
 from dbupkeep.engines.sqlite.why import why as why_of
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
 
-__all__ = ["assess", "connect", "defaults", "discover", "doctor", "drift", "operations", "survey", "target_of", "why"]
+__all__ = [
+    "CONSENTS",
+    "assess",
+    "connect",
+    "defaults",
+    "discover",
+    "doctor",
+    "drift",
+    "operations",
+    "survey",
+    "target_of",
+    "why",
+]
 
 operations: Mapping[Operation, str] = {
     Operation.CHECK: check.SUMMARY,
@@ -31,6 +43,9 @@ operations: Mapping[Operation, str] = {
 }
 
 defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS
+
+CONSENTS = frozenset({RENUMBER_CONSENT, STALL_CONSENT})
+"""The effects that a policy may agree to."""
 
 
 def connect(target: Target, *, tag: str = "", purpose: Purpose = Purpose.WORK) -> Session:

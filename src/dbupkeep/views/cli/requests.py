@@ -64,6 +64,7 @@ _HOW = (
     click.option("--force", is_flag=True, help="Run what is asked for whether it is due or not."),
     click.option("--set", "settings", multiple=True, metavar="OP.NAME=VALUE", help="A threshold, such as vacuum.min_share=10%."),
     click.option("--max-stall", type=DurationType(), metavar="TIME", help="How long others may have to wait; default 5s."),
+    click.option("--blocking-budget", type=DurationType(), metavar="TIME", help="How long others may have to wait for the run in all, on a server; default 1min."),
     click.option("--backup-first", is_flag=True, help="Keep a copy until the result has passed a check."),
     click.option("--consent", multiple=True, metavar="NAME", help="Agree to an effect that the plan names."),
 )  # fmt: skip
@@ -255,9 +256,24 @@ def _policy(policy: Policy, choice: Mapping[str, Any], targets: Sequence[Target]
         thresholds=thresholds,
         force=policy.force or choice["force"],
         max_stall=choice["max_stall"] if choice["max_stall"] is not None else policy.max_stall,
+        blocking_budget=policy.blocking_budget if choice["blocking_budget"] is None else choice["blocking_budget"],
         backup_first=policy.backup_first or choice["backup_first"],
-        consents=policy.consents | frozenset(choice["consent"]),
+        consents=policy.consents | _consents(choice["consent"], targets),
     )
+
+
+def _consents(given: Sequence[str], targets: Sequence[Target]) -> frozenset[str]:
+    """The consents given, each one that an engine of the targets knows; an engine that lists none may know any."""
+    known = [getattr(engines.load(target.engine), "CONSENTS", None) for target in targets]
+    names = sorted({name for each in known for name in each or ()})
+    for name in given:
+        if targets and None not in known and name not in names:
+            near = near_miss(name, names)
+            raise UnknownName(
+                f"there is nothing to consent to by the name of {printable(name)}{near}",
+                hint="the plan prints the name of what it asks consent for",
+            )
+    return frozenset(given)
 
 
 def _setting(text: str, targets: Sequence[Target]) -> tuple[str, str, Setting]:
