@@ -45,6 +45,14 @@ def test_engine_is_found_by_scheme_and_alias(scheme: str) -> None:
     assert engine.operations
 
 
+def test_parameters_of_a_url_are_refused_and_an_escaped_question_mark_is_part_of_the_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as told:
+        target_of(f"sqlite://{tmp_path}/a.db?mode=ro")
+    assert "?mode=ro" in told.value.why
+    assert path_of(target_of(f"sqlite://{tmp_path}/a%3Fb.db").url) == tmp_path / "a?b.db"
+    assert path_of(target_of(f"{tmp_path}/a?b.db").url) == tmp_path / "a?b.db"
+
+
 @pytest.mark.parametrize("scheme", ["oracle", "", "os", "..sqlite", "sqlite.vacuum", "__init__"])
 def test_unknown_scheme_is_refused_with_the_known_ones_and_nothing_is_imported(scheme: str) -> None:
     before = set(sys.modules)

@@ -36,7 +36,14 @@ def target_of(
 
     Symbolic links are followed here, once; what was written is kept as the label `given` when it differs.
     """
-    written = _written(text) if text.lower().startswith(("sqlite:", "file:")) else Path(text).expanduser()
+    is_url = text.lower().startswith(("sqlite:", "file:"))
+    if is_url and "?" in text:
+        raise UsageError(
+            "a url of a SQLite file takes no parameters",
+            why=f"?{text.partition('?')[2]} stands behind the path",
+            hint="leave it out; a question mark in the name of the file is written %3F",
+        )
+    written = _written(text) if is_url else Path(text).expanduser()
     if not str(text).strip() or "\0" in text:
         raise UsageError("no database was named", why="the path is empty or has a NUL in it", hint="give a path")
     real = Path(os.path.realpath(written))
