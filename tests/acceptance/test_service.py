@@ -177,6 +177,19 @@ def test_a_worker_process_that_dies_is_started_again(served: Service) -> None:
     assert set(served.workers(service)) != set(before)
 
 
+def test_without_workers_of_its_own_others_do_what_it_starts(served: Service) -> None:
+    served.write()
+    service = served.serve("--workers", "0")
+    run = eventually("a run was started", lambda: next(iter(served.runs()), None))
+    assert run is not None
+    assert not served.workers(service)
+    served.script.let("vacuum")
+    assert served.cli("worker", "--drain").code == 0
+    served.await_operation("completed")
+    service.signal(signal.SIGTERM)
+    assert service.end().code == 0
+
+
 def test_a_time_that_passed_while_nothing_ran_is_caught_up_on_once(served: Service) -> None:
     served.script.let("vacuum")
     served.write('schedule = "0 0 1 * *"')

@@ -45,7 +45,12 @@ SHOWN = 200
 
 @click.command()
 @click.option(
-    "--workers", type=click.IntRange(1, 64), metavar="N", default=1, show_default=True, help="Worker processes."
+    "--workers",
+    type=click.IntRange(0, 64),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Worker processes; 0 where others work on the same ledger.",
 )
 @click.option(
     "--jobs",
