@@ -1,4 +1,4 @@
-"""Whether an operation may start now: its run's pause and window decide, and what it is expected to take. Pure.
+"""Whether an operation may start now: its run's pause, window or end decide, and what it is expected to take. Pure.
 
 An operation starts if its expected end, by its own history, leaves what is kept free at the end of the window. One of
 which nothing is known may start as long as the window takes new work: it is stopped in time, and its next start knows
@@ -53,12 +53,29 @@ def last_start(window: Window, opening: cron.Opening) -> datetime:
     return opening.closes - max(window.soft_stop, reserve(window))
 
 
-def admit(*, window: Window | None, paused: bool, seconds: float | None, own: bool, now: datetime) -> Verdict:
-    """Decide on one operation that is expected to take so many seconds (None: unknown), `own` by its own history."""
+def admit(
+    *,
+    window: Window | None,
+    paused: bool,
+    seconds: float | None,
+    own: bool,
+    now: datetime,
+    until: datetime | None = None,
+) -> Verdict:
+    """Decide on one operation that is expected to take so many seconds (None: unknown), `own` by its own history.
+
+    `until` is what a person said while the run was going on: it counts in place of the window, earlier or later.
+    """
     if paused:
         return Verdict(answer=Answer.WAIT, reason="the run is paused")
+    if until is not None:
+        return _until(until, seconds=seconds, own=own, now=now)
     if window is None:
         return Verdict(answer=Answer.START)
+    return _within(window, seconds=seconds, own=own, now=now)
+
+
+def _within(window: Window, *, seconds: float | None, own: bool, now: datetime) -> Verdict:
     opening = cron.opening(window.open, window.timezone, window.lasts, now)
     if opening is None or opening.opens > now:
         return _closed(window, opening, now)
@@ -69,14 +86,27 @@ def admit(*, window: Window | None, paused: bool, seconds: float | None, own: bo
         reason = f"the window {window.name} closes at {closes} and takes nothing new any more"
         return Verdict(answer=Answer.DEFER, reason=reason, figures=figures, for_all=True)
     if seconds is not None and seconds > left:
-        source = "by its own history" if own else "by the rate of others"
-        reason = (
-            f"would not fit: it takes about {_length(seconds)} {source}, and {_length(left)} are left until"
-            f" {_said(window, last)} (the window {window.name} closes at {closes})"
-        )
+        reason = f"{_would_not_fit(seconds, left, own=own)} {_said(window, last)} (the window {window.name} closes at {closes})"
         return Verdict(answer=Answer.DEFER, reason=reason, figures={"needed_seconds": round(seconds, 3), **figures})
     deadline = Deadline(stop=opening.closes - reserve(window), closes=opening.closes, window=window.name)
     return Verdict(answer=Answer.START, deadline=deadline)
+
+
+def _until(until: datetime, *, seconds: float | None, own: bool, now: datetime) -> Verdict:
+    left, said = (until - now).total_seconds(), f"{until:%H:%M:%S %Z}"
+    figures = {"left_seconds": round(max(left, 0.0), 3), "closes_at": until.isoformat()}
+    if left <= 0:
+        reason = f"the run was to end by {said} and starts nothing new any more"
+        return Verdict(answer=Answer.DEFER, reason=reason, figures=figures, for_all=True)
+    if seconds is not None and seconds > left:
+        reason = f"{_would_not_fit(seconds, left, own=own)} {said}, when the run is to end"
+        return Verdict(answer=Answer.DEFER, reason=reason, figures={"needed_seconds": round(seconds, 3), **figures})
+    return Verdict(answer=Answer.START)
+
+
+def _would_not_fit(seconds: float, left: float, *, own: bool) -> str:
+    source = "by its own history" if own else "by the rate of others"
+    return f"would not fit: it takes about {_length(seconds)} {source}, and {_length(left)} are left until"
 
 
 def _closed(window: Window, opening: cron.Opening | None, now: datetime) -> Verdict:

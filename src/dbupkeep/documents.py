@@ -47,6 +47,9 @@ def job_document(job: Job, *, running: Iterable[Job] = (), still_growing: bool =
     if job.phase is Phase.ORCHESTRATION:
         document["outcome"] = job.outcome or None
         document["children"] = _children(job.stats)
+        document["ineffective"], document["deferred_often"] = job.stats.ineffective, job.stats.often
+        document["control"] = _control(job)
+        document["blocking_seconds"] = None  # of all below it, which are not looked at here
     return document
 
 
@@ -129,7 +132,14 @@ def _tree(job: Job, children_of: Callable[[str], Sequence[Job]]) -> tuple[Docume
     progress = progress_of(job, running, still_growing=growing)
     document = job_document(job, running=running, still_growing=growing)
     document["jobs"] = [child for child, _ in found]
+    document["blocking_seconds"] = round(sum(blocking_of(child) for child in document["jobs"]), 3)
     return document, replace(job, progress=to_json(progress))
+
+
+def blocking_of(document: Mapping[str, Any]) -> float:
+    """For how many seconds others had to wait for a job of this document, or for all below it."""
+    kept = document if "jobs" in document else document["result"] or {}
+    return float(kept.get("blocking_seconds") or 0.0)
 
 
 def _progress(job: Job, running: Iterable[Job], *, still_growing: bool) -> Document:
@@ -141,6 +151,17 @@ def _progress(job: Job, running: Iterable[Job], *, still_growing: bool) -> Docum
         "fraction": progress.fraction,
         "source": str(progress.source),
         "stage": progress.stage or None,
+    }
+
+
+def _control(job: Job) -> Document:
+    """What people asked of a parent while it goes; pause and limits are a run's."""
+    return {
+        "paused": job.paused,
+        "stopping": job.stop_requested and not job.status.ended,
+        "cancelling": job.cancel_requested and not job.status.ended,
+        "at_a_time": job.at_a_time or None,
+        "until": _time(job.until),
     }
 
 

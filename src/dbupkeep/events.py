@@ -104,6 +104,15 @@ class JobDeferred(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeferralRepeated(Event):
+    """An operation was deferred again, and so often in a row that people are told: from the third time on, each time."""
+
+    name: ClassVar[str] = "deferral_repeated"
+    in_a_row: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptLost(Event):
     """The worker of an attempt went away; the job waits for another attempt."""
 
@@ -114,11 +123,15 @@ class AttemptLost(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobReturned(Event):
-    """A worker gave an attempt back unfinished, to be tried again."""
+    """A worker gave an attempt back unfinished, to be tried again.
+
+    Not `counted` among the attempts that a job may have when its process was told to end.
+    """
 
     name: ClassVar[str] = "job_returned"
     attempt: int
     reason: str = ""
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +147,27 @@ class CancelRequested(Event):
     """A person asked that a job end; what runs is told, what waits does not start."""
 
     name: ClassVar[str] = "cancel_requested"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested(Event):
+    """A person asked that a run end after what runs; what waits does not start."""
+
+    name: ClassVar[str] = "stop_requested"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsChanged(Event):
+    """A run has these limits from now on: operations at a time (0: no limit of its own), and by when it is to end.
+
+    The next operation that starts keeps to the first; what runs is stopped by the second.
+    """
+
+    name: ClassVar[str] = "limits_changed"
+    at_a_time: int = 0
+    until: datetime | None = None
     by: str = ""
 
 

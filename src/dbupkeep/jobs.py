@@ -79,6 +79,7 @@ class Outcome(StrEnum):
     PARTIAL = "partial"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"  # what ran came to its end, and what had not started was given up
     DEFERRED = "deferred"
 
 
@@ -88,6 +89,10 @@ class Effective(StrEnum):
     YES = "yes"
     NO = "no"
     UNKNOWN = "unknown"
+
+
+OFTEN = 3
+"""Runs in a row that put off the same operation, from which on people are told of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +148,7 @@ class ChildStats:
     deferred: int = 0
     partial: int = 0  # of the failed: parents whose own failures were within their tolerance
     ineffective: int = 0
+    often: int = 0  # of the deferred: operations put off `OFTEN` runs in a row or more
     weight_total: int = 0
     weight_ended: int = 0
 
@@ -159,11 +165,16 @@ class ChildStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadline:
-    """By when an attempt must have ended, because its window closes."""
+    """By when an attempt must have ended."""
 
     stop: datetime  # when it is told to stop
     closes: datetime
-    window: str  # its name
+    window: str = ""  # its name; empty: a person said until when the run may go on
+
+    @property
+    def said(self) -> str:
+        """What happens then, in words."""
+        return f"the window {self.window} closes" if self.window else "the run was to end by then"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +201,10 @@ class Job:
     attempt: int = 0
     max_attempts: int = 3
     cancel_requested: bool = False
+    stop_requested: bool = False  # of a parent: nothing new starts any more
     paused: bool = False  # of a root
+    at_a_time: int = 0  # of a root: how many of its operations may run at a time; 0: no limit of its own
+    until: datetime | None = None  # of a root, and of an attempt that was just begun: by when it is to have ended
     released: bool = False  # whether it was made deliverable
     outcome: str = ""  # of a parent that ended
     stats: ChildStats = field(default_factory=ChildStats)  # of a parent
@@ -215,6 +229,14 @@ class Job:
         ended_so = self.status is JobStatus.COMPLETED and (self.result or {}).get("effective") == Effective.NO
         return int(ended_so)
 
+    @property
+    def often(self) -> int:
+        """How many operations that were put off too often it stands for in its parent's counts."""
+        if self.phase is Phase.ORCHESTRATION:
+            return self.stats.often
+        in_a_row = (self.result or {}).get("in_a_row", 1)
+        return int(self.status is JobStatus.DEFERRED and in_a_row >= OFTEN)
+
 
 def apply(job: Job, event: happened.Event, at: datetime) -> Job:
     """What the job is once the event has happened to it.
@@ -233,7 +255,9 @@ def _moved(job: Job, event: happened.Event, at: datetime, *, ended: bool) -> dic
     if isinstance(event, happened.JobStarted):
         return {"attempt": event.attempt, "started_at": at, "finished_at": None, "progress": None, "error": None}
     if not ended:
-        going_on = {"finished_at": None, "outcome": "", "cancel_requested": _still_asked(job, event)}
+        going_on = {"finished_at": None, "outcome": "", **_still_asked(job, event)}
+        if isinstance(event, happened.JobReturned) and not event.counted:
+            return {**going_on, "max_attempts": job.max_attempts + 1}
         if isinstance(event, happened.JobRetried):
             most = job.attempt + job.max_attempts
             anew = {"progress": None, "result": None, "error": None, "started_at": None}
@@ -263,6 +287,10 @@ def _marked(job: Job, event: happened.Event) -> Job:
     match event:
         case happened.CancelRequested():
             return replace(job, cancel_requested=True)
+        case happened.StopRequested():
+            return replace(job, stop_requested=True)
+        case happened.LimitsChanged():
+            return replace(job, at_a_time=event.at_a_time, until=event.until)
         case happened.RunPaused():
             return replace(job, paused=True)
         case happened.RunResumed():
@@ -271,10 +299,13 @@ def _marked(job: Job, event: happened.Event) -> Job:
             return job
 
 
-def _still_asked(job: Job, event: happened.Event) -> bool:
-    """A retry takes back an earlier request to cancel; a lost attempt does not."""
+def _still_asked(job: Job, event: happened.Event) -> dict[str, bool]:
+    """A retry takes back an earlier request to cancel or stop; a lost attempt does not."""
     retried = isinstance(event, (happened.JobRetried, happened.ParentReopened))
-    return job.cancel_requested and not retried
+    return {
+        "cancel_requested": job.cancel_requested and not retried,
+        "stop_requested": job.stop_requested and not retried,
+    }
 
 
 def attempt_tag(job_id: str, attempt: int) -> str:
@@ -310,15 +341,17 @@ class Verdict:
     outcome: Outcome | None = None
 
 
-def aggregate(stats: ChildStats, *, cancel_requested: bool, errors: ErrorPolicy) -> Verdict:
-    """A parent's status and outcome: a pure function of its children, the cancel request and the step's policy."""
+def aggregate(
+    stats: ChildStats, *, cancel_requested: bool, stop_requested: bool = False, errors: ErrorPolicy
+) -> Verdict:
+    """A parent's status and outcome: a pure function of its children, what was requested and the step's policy."""
     if stats.unended:
         return Verdict(status=JobStatus.RUNNING)
     if stats.failed:
         tolerated = stats.failed - stats.partial <= errors.tolerance
         return Verdict(status=JobStatus.FAILED, outcome=Outcome.PARTIAL if tolerated else Outcome.FAILED)
-    if cancel_requested:
-        return Verdict(status=JobStatus.CANCELLED, outcome=Outcome.CANCELLED)
+    if cancel_requested or (stop_requested and stats.cancelled):
+        return Verdict(status=JobStatus.CANCELLED, outcome=Outcome.CANCELLED if cancel_requested else Outcome.STOPPED)
     if stats.deferred:
         return Verdict(status=JobStatus.DEFERRED, outcome=Outcome.DEFERRED)
     if stats.cancelled:
@@ -350,6 +383,7 @@ def _contribution(job: Job) -> dict[str, int]:
         job.status.value: 1,
         "partial": int(job.status is JobStatus.FAILED and job.outcome == Outcome.PARTIAL),
         "ineffective": job.ineffective if job.status.ended else 0,
+        "often": job.often if job.status.ended else 0,
         "weight_total": weight,
         "weight_ended": weight if job.status.ended else 0,
     }

@@ -38,6 +38,10 @@ class Tx(Protocol):
         """All direct children, in order."""
         ...
 
+    def out(self, correlation_id: str) -> Sequence[Job]:
+        """The operations of a run that were made deliverable and have not ended, by id."""
+        ...
+
     def get(self, kind: str, key: str) -> Mapping[str, Any] | None:
         """A document."""
         ...
@@ -70,6 +74,7 @@ class Control:
     fenced: bool = False  # another attempt took over, or the job ended: stop, and write nothing
     cancel: bool = False
     paused: bool = False
+    until: datetime | None = None  # by when the run is to have ended, if a person said so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +151,7 @@ class Ledger(Protocol):
         ...
 
     def release(self, tx: Tx, targets: Collection[str]) -> Sequence[Delivery]:
-        """Make jobs of these targets deliverable: waits over, hold free, a slot left, run not paused.
+        """Make jobs of these targets deliverable: waits over, hold free, a slot left, run neither paused nor at its limit.
 
         Takes the holds; the caller enqueues the deliveries in the same transaction. Looks at these targets only.
         """
@@ -197,6 +202,10 @@ class Reader(Protocol):
 
         Numbers are given in the order of commits and never again: who asks after the last one seen misses nothing.
         """
+        ...
+
+    def newest(self) -> int:
+        """The number of the newest event that there is; 0 when there is none."""
         ...
 
     def measurements(self, *, target: str = "", engine: str = "", limit: int = 100) -> Sequence[Measurement]:

@@ -16,7 +16,7 @@ from typing import Protocol
 from dbupkeep.clock import Clock, SystemClock
 from dbupkeep.errors import Busy, Gone, Interrupted, LedgerError, Lost, UpkeepError
 from dbupkeep.events import JobCancelled, JobCompleted, JobDeferred, JobFailed, JobReturned, JobSkipped, StageReached
-from dbupkeep.jobs import TRANSITIONS, Delivery, Job, attempt_tag
+from dbupkeep.jobs import TRANSITIONS, Deadline, Delivery, Job, attempt_tag
 from dbupkeep.ledger import Control, Ledger
 from dbupkeep.lifecycle import Lifecycle
 from dbupkeep.logs import bound
@@ -73,9 +73,13 @@ class Attempt:
         self._sample: Callable[[], Progress | None] | None = None
         self._interrupt: Callable[[], object] | None = None
         self._stages: list[StageReached] = []
-        self.control = Control()
+        self.blocked = 0.0
+        """Seconds for which others had to wait for this job, all of its attempts."""
+        self.control = Control(until=job.until)
         self.overtime = False
-        """Whether its window closes, so that it is to stop."""
+        """Whether its time is over, so that it is to stop."""
+        self.leaving = False
+        """Whether its process is to end, so that it is to stop and to be made again by another."""
 
     @property
     def report(self) -> Attempt:
@@ -95,7 +99,18 @@ class Attempt:
     @property
     def stopping(self) -> bool:
         """Whether this attempt should end."""
-        return self.control.cancel or self.control.fenced or self.overtime
+        return self.control.cancel or self.control.fenced or self.overtime or self.leaving
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """By when it must have ended: what a person said last, or else by its window."""
+        until = self.control.until
+        return Deadline(stop=until, closes=until) if until is not None else self.job.deadline
+
+    def leave(self) -> None:
+        """Have it stop, because its process is to end."""
+        self.leaving = True
+        self._interrupted()
 
     def on_stop(self, interrupt: Callable[[], object] | None) -> None:
         """Have `interrupt` called while the attempt should end."""
@@ -115,6 +130,14 @@ class Attempt:
         """Keep it at once. Raises `LedgerError`, or `Interrupted` when another attempt has taken over."""
         self._lifecycle.note(self.job, text)
 
+    def blocking(self, seconds: float) -> float:
+        """Keep for how long others had to wait. What the ledger cannot take now it is told with the next word."""
+        try:
+            self.blocked, spent = self._lifecycle.blocking(self.job, seconds)
+        except LedgerError:
+            self.blocked = spent = max(self.blocked, seconds)
+        return spent
+
     def take_stages(self) -> list[StageReached]:
         """The stages that are not written yet; whoever takes them writes them."""
         with self._lock:
@@ -128,8 +151,7 @@ class Attempt:
 
     def pulse(self, ledger: Ledger, now: datetime) -> None:
         """Ask how far the work is, keep it, and act on what is wanted."""
-        if self.job.deadline is not None and now >= self.job.deadline.stop:
-            self.overtime = True
+        if self._time_is_over(now):
             self._interrupted()  # before the ledger is asked, which may be busy
         with self._lock:
             sampled = self._sample() if self._sample else None
@@ -140,8 +162,12 @@ class Attempt:
         news = self._progress if self._progress != self._told else None
         self.control = ledger.report(self.job.id, self.job.attempt, news)
         self._told = self._progress
-        if self.stopping:
+        if self._time_is_over(now) or self.stopping:
             self._interrupted()
+
+    def _time_is_over(self, now: datetime) -> bool:
+        self.overtime = self.overtime or (self.deadline is not None and now >= self.deadline.stop)
+        return self.overtime
 
     def _interrupted(self) -> None:
         with self._lock:
@@ -208,7 +234,8 @@ class JobProcessor:
         try:
             with bound(**_fields(job)):
                 log.debug("attempt started")
-                ended = _with_overrun(job, self._execute(job, attempt), self._clock.now())
+                ended = _with_overrun(attempt, self._execute(job, attempt), self._clock.now())
+                ended = _with_blocking(ended, attempt.blocked)
                 self._record(job, ended, attempt.take_stages(), stop or threading.Event())
                 if self._hooks is not None:
                     self._hooks.after(job, ENDINGS.get(ended.event.name, "pending"))
@@ -267,6 +294,11 @@ class JobProcessor:
             with bound(**_fields(attempt.job)):
                 log.exception("an attempt could not say how far it is")
 
+    def leave(self) -> None:
+        """Have all that runs here stop, to be made again elsewhere or at the next start; safe to repeat."""
+        for attempt in list(self._running.values()):
+            attempt.leave()
+
     def beat(self) -> None:
         """One pulse of all that runs here. Raises `LedgerError`."""
         for attempt in list(self._running.values()):
@@ -289,11 +321,14 @@ class JobProcessor:
 
 def _not_failed(attempt: Attempt, error: UpkeepError) -> JobCancelled | JobDeferred | JobSkipped | JobReturned:
     """How an attempt ends by an error that is no failure of its job."""
-    job, deadline = attempt.job, attempt.job.deadline
+    job, deadline = attempt.job, attempt.deadline
     if isinstance(error, Interrupted):
-        if deadline is not None and attempt.overtime and not (attempt.control.cancel or attempt.control.fenced):
-            reason = f"stopped before it had ended, because the window {deadline.window} closes"
+        asked = attempt.control.cancel or attempt.control.fenced
+        if deadline is not None and attempt.overtime and not asked:
+            reason = f"stopped before it had ended, because {deadline.said}"
             return JobDeferred(reason=reason, result={"closes_at": deadline.closes.isoformat()})
+        if attempt.leaving and not asked:
+            return JobReturned(attempt=job.attempt, reason="its process was told to end", counted=False)
         return JobCancelled(reason=error.message)
     if isinstance(error, Busy):
         return JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {})
@@ -302,16 +337,26 @@ def _not_failed(attempt: Attempt, error: UpkeepError) -> JobCancelled | JobDefer
     return JobReturned(attempt=job.attempt, reason=error.message)
 
 
-def _with_overrun(job: Job, ended: Ended, now: datetime) -> Ended:
-    """Say of an operation that could not be interrupted how long it went on after its window had closed."""
-    if job.deadline is None or not isinstance(ended.event, JobCompleted) or now <= job.deadline.closes:
+def _with_overrun(attempt: Attempt, ended: Ended, now: datetime) -> Ended:
+    """Say of an operation that could not be interrupted how long it went on after its time was over."""
+    deadline = attempt.deadline
+    if deadline is None or not isinstance(ended.event, JobCompleted) or now <= deadline.closes:
         return ended
-    over = round((now - job.deadline.closes).total_seconds(), 3)
-    said = f"it went on for {over:g} s after the window {job.deadline.window} had closed: it could not be interrupted"
-    log.warning("an operation went on after its window had closed", extra={"seconds": over})
+    over = round((now - deadline.closes).total_seconds(), 3)
+    end = f"the window {deadline.window} had closed" if deadline.window else "the run was to have ended"
+    said = f"it went on for {over:g} s after {end}: it could not be interrupted"
+    log.warning("an operation went on after its time was over", extra={"seconds": over})
     before = ended.event.result.get("reason")
     result = {**ended.event.result, "overrun_seconds": over, "reason": f"{before}; {said}" if before else said}
     return replace(ended, event=JobCompleted(result=result))
+
+
+def _with_blocking(ended: Ended, seconds: float) -> Ended:
+    """Say of an operation for how long others had to wait for it, however it ended."""
+    event = ended.event
+    if not seconds or isinstance(event, JobReturned):  # of an attempt that is given back the next one tells
+        return ended
+    return replace(ended, event=replace(event, result={**event.result, "blocking_seconds": round(seconds, 3)}))
 
 
 def _fields(job: Job) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The job model against the real ledger, queue and verbs: whatever happens in whatever order, the rules hold.
 
 Parents, nested runs, waits, gates and holds; workers that take, freeze, die, come back late; second deliveries, outages
-of the ledger at any statement, jumps of both clocks, cancel, pause, resume, retry, prune, sweeps.
+of the ledger at any statement, jumps of both clocks, cancel, stop, limits, pause, resume, retry, prune, sweeps.
 
 | invariant (facts on reliability, section 5) | checked by |
 |---|---|
@@ -15,7 +15,7 @@ of the ledger at any statement, jumps of both clocks, cancel, pause, resume, ret
 | 8 a parent is a function of its children | `check_parent` |
 | 9 progress never goes back in one attempt, 1 only at the end | `report`, `check_parent` |
 | 10 everything ends once the faults stop | `teardown` |
-| 11 nothing starts after a cancel; cancel twice is once | `History._check_start`, `cancel` |
+| 11 nothing starts after a cancel or a stop, nor beyond a limit; twice is once | `History._check_start`, `cancel`, `stop` |
 | 12 a job keeps its hold until it has ended | `holds_are_right` (clean-up is part of an attempt; there is no state of its own) |
 | 13 one key, one parent | `submit_again` |
 | 14 two runs never hold the same; what is not run has a reason | `History._check_start` over all runs, `everything_ends` |
@@ -33,6 +33,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -130,6 +131,7 @@ class Jobs(RuleBasedStateMachine):
         self.history = History()
         self.seq = 0
         self.keys: dict[str, str] = {}
+        self.limited: set[str] = set()  # targets that a limit of a run has given other slots
 
     # --- what people and programs do ---
 
@@ -202,7 +204,10 @@ class Jobs(RuleBasedStateMachine):
     # The rules are few and do much each, because an example leaves out about half of them.
 
     @precondition(lambda self: self.history.jobs)
-    @rule(verb=st.sampled_from("cancel pause resume retry submit_again prune sweep".split()), n=st.integers(0, 99))
+    @rule(
+        verb=st.sampled_from("cancel stop limit pause resume retry submit_again prune sweep".split()),
+        n=st.integers(0, 99),
+    )
     def ask(self, verb: str, n: int) -> None:
         """Something that people, or programs in their place, ask for."""
         getattr(self, verb)(n)
@@ -225,6 +230,24 @@ class Jobs(RuleBasedStateMachine):
             self.faults.never()
             self.life.cancel(job.id, by="someone else")
             assert self.everything() == before, "cancelling twice is more than cancelling once"
+
+    def stop(self, n: int) -> None:
+        job = pick(self.jobs(), n)
+        with suppress(IllegalTransition):
+            if self.attempt(lambda: self.life.stop(job.id, by="someone")):
+                before = self.everything()
+                self.faults.never()
+                self.life.stop(job.id, by="someone else")
+                assert self.everything() == before, "stopping twice is more than stopping once"
+
+    def limit(self, n: int) -> None:
+        job, until = pick(self.jobs(), n), self.clock.now() + timedelta(minutes=30)
+        with suppress(IllegalTransition):
+            if n % 4:
+                self.limited |= TARGETS.keys()
+                self.attempt(lambda: self.life.limit(job.id, at_a_time=n % 4))
+            else:
+                self.attempt(lambda: self.life.limit(job.id, until=until if n % 8 else None, open_end=not n % 8))
 
     def pause(self, n: int) -> None:
         self.attempt(lambda: self.life.pause(pick(self.jobs(), n).id))
@@ -403,8 +426,8 @@ class Jobs(RuleBasedStateMachine):
         for job in jobs.values():
             begun = job.status is JobStatus.RUNNING or (job.status is JobStatus.PENDING and job.released)
             assert not begun or job.phase is Phase.ORCHESTRATION or job.id in held, f"{job.name} works without its hold"
-        for target, slots in TARGETS.items():
-            assert sum(jobs[job_id].target == target for job_id in held) <= slots
+        for target in TARGETS.keys() - self.limited:
+            assert sum(jobs[job_id].target == target for job_id in held) <= TARGETS[target]
 
     @invariant()
     def waits_are_counted(self) -> None:

@@ -16,7 +16,7 @@ from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
 from dbupkeep.errors import IllegalTransition, UnknownName
 from dbupkeep.estimates import Measurement
-from dbupkeep.events import Event, JobRetried, JobSubmitted, RunPaused, RunResumed
+from dbupkeep.events import Event, JobRetried, JobSubmitted, LimitsChanged, RunPaused, RunResumed
 from dbupkeep.jobs import Delivery, Job, JobStatus, Phase, apply, shift
 from dbupkeep.ledger import Change, Control, Wait
 from dbupkeep.ledgers import rows
@@ -69,6 +69,10 @@ class RelationalTx:
         """All direct children, in order."""
         return [rows.job_of(row) for row in self.sql.all("children", parent_id=parent_id)]
 
+    def out(self, correlation_id: str) -> Sequence[Job]:
+        """The operations of a run that are deliverable and have not ended."""
+        return [rows.job_of(row) for row in self.sql.all("out_of_run", correlation_id=correlation_id)]
+
     def get(self, kind: str, key: str) -> Mapping[str, Any] | None:
         """A document."""
         row = self.sql.one("document", kind=kind, key=key)
@@ -99,8 +103,10 @@ class RelationalWrites:
             tx.forget()
         for job_id in {wait.job_id for wait in waits if wait.on_id not in new or wait.job_id not in new}:
             tx.sql.run("wait_count", id=job_id)
+        root = tx.job(jobs[0].correlation_id) if jobs else None
+        limit = root.at_a_time if root else 0
         for target, count in sorted(slots.items()):
-            tx.sql.run("slots_set", target=target, slots=count)
+            tx.sql.run("slots_set", target=target, slots=limit or count)
 
     def append(self, tx: RelationalTx, job_id: str, event: Event, attempt: int | None = None) -> Change | None:
         """The one write of a job's life; None when it came from an attempt that is not the current one."""
@@ -162,7 +168,8 @@ class RelationalWrites:
             return Control(fenced=True)
         if progress is not None:
             tx.sql.run("job_progress", id=job_id, attempt=attempt, progress=rows.dump(to_json(progress)))
-        return Control(cancel=bool(state["cancel_requested"]), paused=bool(state["paused"]))
+        until = rows.moment_or_none(state["until"])
+        return Control(cancel=bool(state["cancel_requested"]), paused=bool(state["paused"]), until=until)
 
     def prune_some(self, tx: RelationalTx, before: datetime, limit: int = 100) -> tuple[int, int]:
         """Remove up to `limit` ended runs with all their jobs, and old plans that were never carried out.
@@ -173,7 +180,14 @@ class RelationalWrites:
         tx.sql.run("prune_saved", before=rows.moment_text(before))
         removed = 0
         for run in runs:
-            for statement in ("prune_waits", "prune_events", "prune_plans", "prune_definition", "prune_once"):
+            for statement in (
+                "prune_waits",
+                "prune_events",
+                "prune_plans",
+                "prune_blocking",
+                "prune_definition",
+                "prune_once",
+            ):
                 tx.sql.run(statement, correlation_id=run["id"])
             removed += tx.sql.run("prune_jobs", correlation_id=run["id"])
         return len(runs), removed
@@ -197,13 +211,9 @@ class RelationalWrites:
         self, tx: RelationalTx, before: Job, after: Job, event: Event
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What else the event means: holds, waits, released jobs. Returns targets touched and jobs barred."""
-        if isinstance(event, RunPaused):
-            for row in tx.sql.all("run_targets", correlation_id=after.correlation_id):
-                tx.lock_target(row["target"])
-            tx.sql.run("run_withhold_holds", correlation_id=after.correlation_id)
-            tx.sql.run("run_withhold", correlation_id=after.correlation_id)
-            tx.forget()
-        if isinstance(event, (RunPaused, RunResumed)):
+        if isinstance(event, (RunPaused, LimitsChanged)):
+            _withhold_run(tx, after)
+        if isinstance(event, (RunPaused, RunResumed, LimitsChanged)):
             return tuple(row["target"] for row in tx.sql.all("run_targets", correlation_id=after.correlation_id)), ()
         if isinstance(event, JobRetried):
             tx.sql.run("released_set", id=after.id, released=0)
@@ -232,8 +242,28 @@ class RelationalWrites:
             tx.sql.run("successors_freed", on_id=after.id)
         passed = after.status in (JobStatus.COMPLETED, JobStatus.SKIPPED) and not getattr(event, "barred", False)
         barred = [row["id"] for row in successors if row["gate"] and not passed and row["status"] == "pending"]
-        touched = {after.target, *(row["target"] for row in successors)} - {""}
+        touched = {after.target, *(row["target"] for row in successors), *_next_of_limited(tx, after)} - {""}
         return tuple(sorted(touched)), tuple(barred)
+
+
+def _withhold_run(tx: RelationalTx, root: Job) -> None:
+    """Take back the release of all of a run that has not begun; with a limit, its targets take as many at a time."""
+    for row in tx.sql.all("run_targets", correlation_id=root.id):
+        tx.lock_target(row["target"])
+    tx.sql.run("run_withhold_holds", correlation_id=root.id)
+    tx.sql.run("run_withhold", correlation_id=root.id)
+    if root.at_a_time:
+        tx.sql.run("run_slots", correlation_id=root.id, slots=root.at_a_time)
+    tx.forget()
+
+
+def _next_of_limited(tx: RelationalTx, ended: Job) -> Iterable[str]:
+    """Where the run of an ended job may go on, if its limit was what held it up: that may be on any of its targets."""
+    root = tx.job(ended.correlation_id) if ended.phase is Phase.EXECUTION else None
+    if root is None or not root.at_a_time:
+        return ()
+    found = tx.sql.all("ready_of_run", correlation_id=root.id, limit=root.at_a_time)
+    return [row["target"] for row in found]
 
 
 def _withhold(tx: RelationalTx, on_id: str) -> None:
@@ -248,8 +278,9 @@ def _check_parents(tx: RelationalTx, jobs: Iterable[Job], new: Mapping[str, Job]
         parent = tx.job(parent_id)
         if parent is None:
             raise UnknownName(f"no job {parent_id} to start others", hint="list them with `dbupkeep jobs`")
-        if parent.status.ended or parent.cancel_requested:
-            state = parent.status if parent.status.ended else "being cancelled"
+        if parent.status.ended or parent.cancel_requested or parent.stop_requested:
+            ending = "being cancelled" if parent.cancel_requested else "being stopped"
+            state = parent.status if parent.status.ended else ending
             raise IllegalTransition(f"job {parent_id} is {state} and starts nothing more")
 
 

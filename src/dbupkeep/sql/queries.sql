@@ -4,21 +4,22 @@ select * from jobs where id = :id
 -- name: job_insert
 insert into jobs (
     id, parent_id, correlation_id, type, phase, name, status, reason, config, target, hold, lane, plan_id, place,
-    weight, errors, attempt, max_attempts, cancel_requested, paused, outcome, waits_left,
-    n_pending, n_running, n_completed, n_failed, n_cancelled, n_skipped, n_deferred, n_partial, n_ineffective,
-    weight_total, weight_ended, progress, estimate, result, error, created_at, started_at, finished_at
+    weight, errors, attempt, max_attempts, cancel_requested, stop_requested, paused, at_a_time, until, outcome,
+    waits_left, n_pending, n_running, n_completed, n_failed, n_cancelled, n_skipped, n_deferred, n_partial,
+    n_ineffective, n_often, weight_total, weight_ended, progress, estimate, result, error, created_at, started_at, finished_at
 ) values (
     :id, :parent_id, :correlation_id, :type, :phase, :name, :status, :reason, :config, :target, :hold, :lane,
-    :plan_id, :place, :weight, :errors, :attempt, :max_attempts, :cancel_requested, :paused, :outcome, :waits_left,
-    :n_pending, :n_running, :n_completed, :n_failed, :n_cancelled, :n_skipped, :n_deferred, :n_partial,
-    :n_ineffective, :weight_total, :weight_ended, :progress, :estimate, :result, :error, :created_at, :started_at,
+    :plan_id, :place, :weight, :errors, :attempt, :max_attempts, :cancel_requested, :stop_requested, :paused,
+    :at_a_time, :until, :outcome, :waits_left, :n_pending, :n_running, :n_completed, :n_failed, :n_cancelled,
+    :n_skipped, :n_deferred, :n_partial, :n_ineffective, :n_often, :weight_total, :weight_ended, :progress, :estimate, :result, :error, :created_at, :started_at,
     :finished_at
 )
 
 -- name: job_update
 update jobs set
     status = :status, reason = :reason, attempt = :attempt, max_attempts = :max_attempts,
-    cancel_requested = :cancel_requested, paused = :paused,
+    cancel_requested = :cancel_requested, stop_requested = :stop_requested, paused = :paused,
+    at_a_time = :at_a_time, until = :until,
     outcome = :outcome, progress = :progress, result = :result, error = :error, started_at = :started_at,
     finished_at = :finished_at
 where id = :id
@@ -27,14 +28,14 @@ where id = :id
 update jobs set
     n_pending = :n_pending, n_running = :n_running, n_completed = :n_completed, n_failed = :n_failed,
     n_cancelled = :n_cancelled, n_skipped = :n_skipped, n_deferred = :n_deferred, n_partial = :n_partial,
-    n_ineffective = :n_ineffective, weight_total = :weight_total, weight_ended = :weight_ended
+    n_ineffective = :n_ineffective, n_often = :n_often, weight_total = :weight_total, weight_ended = :weight_ended
 where id = :id
 
 -- name: job_progress
 update jobs set progress = :progress where id = :id and attempt = :attempt and status = 'running'
 
 -- name: job_control
-select j.status, j.attempt, j.cancel_requested, r.paused
+select j.status, j.attempt, j.cancel_requested, r.paused, r.until
 from jobs j join jobs r on r.id = j.correlation_id
 where j.id = :id
 
@@ -110,8 +111,35 @@ where j.target = :target and j.status = 'pending' and j.released = 0 and j.waits
       select 1 from holds h
       where h.target = j.target and (h.hold = j.target || '|' or j.hold = j.target || '|')
   )
+  and (r.at_a_time = 0 or j.type = 'database_discovery' or r.at_a_time > (
+      select count(*) from holds h join jobs o on o.id = h.job_id
+      where o.correlation_id = r.id and o.type <> 'database_discovery'
+  ))
 order by j.correlation_id, j.place
 limit :limit
+
+-- name: ready_of_run
+select distinct j.target from jobs j
+where j.correlation_id = :correlation_id
+  and j.status = 'pending' and j.released = 0 and j.waits_left = 0 and j.phase = 'execution'
+  and not exists (select 1 from holds h where h.hold = j.hold)
+  and not exists (
+      select 1 from holds h
+      where h.target = j.target and (h.hold = j.target || '|' or j.hold = j.target || '|')
+  )
+  and coalesce((select slots from targets t where t.target = j.target), 1)
+      > (select count(*) from holds h where h.target = j.target)
+limit :limit
+
+-- name: out_of_run
+select * from jobs
+where correlation_id = :correlation_id and released = 1 and status in ('pending', 'running') and phase = 'execution'
+order by id
+
+-- name: run_slots
+update targets set slots = :slots where target in (
+    select target from jobs where correlation_id = :correlation_id and status = 'pending' and target <> ''
+)
 
 -- name: slots_free
 select coalesce((select slots from targets where target = :target), 1)
@@ -127,6 +155,13 @@ from (select case when hold = '' then id else hold end as hold, target, id from 
 where not exists (
     select 1 from holds h
     where h.target = j.target and (h.hold = j.target || '|' or j.hold = j.target || '|')
+)
+and exists (
+    select 1 from jobs j join jobs r on r.id = j.correlation_id
+    where j.id = :job_id and (r.at_a_time = 0 or j.type = 'database_discovery' or r.at_a_time > (
+        select count(*) from holds h join jobs o on o.id = h.job_id
+        where o.correlation_id = r.id and o.type <> 'database_discovery'
+    ))
 )
 on conflict do nothing
 
@@ -156,6 +191,9 @@ select * from events where seq > :after order by seq limit :limit
 
 -- name: events_of_run
 select * from events where correlation_id = :correlation_id and seq > :after order by seq limit :limit
+
+-- name: event_newest
+select coalesce(max(seq), 0) as seq from events
 
 -- name: document
 select doc, version from documents where kind = :kind and key = :key
@@ -218,6 +256,9 @@ delete from documents where updated_at < :before and (
     (kind in ('plan', 'run_plan') and not exists (select 1 from jobs where plan_id = documents.key))
     or (kind = 'once' and key > 'schedule:' and key < 'schedule;')
 )
+
+-- name: prune_blocking
+delete from documents where kind = 'blocking' and key in (select id from jobs where correlation_id = :correlation_id)
 
 -- name: prune_definition
 delete from documents where kind = 'definition' and key = :correlation_id

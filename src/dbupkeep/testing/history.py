@@ -19,7 +19,7 @@ from dbupkeep.events import (
     JobSubmitted,
     Recorded,
 )
-from dbupkeep.jobs import ChildStats, Job, JobStatus, Phase, aggregate, apply, count, hold_of
+from dbupkeep.jobs import ChildStats, Job, JobStatus, JobType, Phase, aggregate, apply, count, hold_of
 from dbupkeep.ledger import Wait
 from dbupkeep.progress import of_parent
 
@@ -94,7 +94,11 @@ class History:
         assert event.attempt == job.attempt + 1, f"attempt {event.attempt} of {job.name} after {job.attempt}"
         assert event.attempt <= job.max_attempts, f"{job.name} began once more than it may"
         assert not job.cancel_requested, f"{job.name} began after it was cancelled"
-        assert not self.jobs[job.correlation_id].paused, f"{job.name} began in a paused run"
+        root = self.jobs[job.correlation_id]
+        assert not root.paused, f"{job.name} began in a paused run"
+        assert job.attempt or not self.jobs[job.parent_id].stop_requested, f"{job.name} began in a stopped run"
+        free = not root.at_a_time or job.type == JobType.DATABASE_DISCOVERY
+        assert free or len(self._at_work(root)) < root.at_a_time, f"{job.name} began beyond the limit of its run"
         for wait in self._waits.get(job.id, ()) if job.started_at is None else ():
             before = self.jobs[wait.on_id]
             assert before.status.ended, f"{job.name} began before {before.name} ended"
@@ -104,6 +108,14 @@ class History:
                 f"{other.name} runs where {job.name} began"
             )
         self.starts[job.id] = self.starts.get(job.id, 0) + 1
+
+    def _at_work(self, root: Job) -> Sequence[Job]:
+        """The operations of a run that run, other than looking for databases."""
+        running = [job for job in self.jobs.values() if job.status is JobStatus.RUNNING]
+        return [
+            job for job in running
+            if job.correlation_id == root.id and job.phase is Phase.EXECUTION and job.type != JobType.DATABASE_DISCOVERY
+        ]  # fmt: skip
 
     def _check_parents(self, stored: Iterable[Job]) -> None:
         children: dict[str, list[Job]] = {}
@@ -120,7 +132,12 @@ def check_parent(parent: Job, children: Sequence[Job]) -> None:
     """The parent is the aggregate of its children, and its progress a share that is whole only at the end."""
     assert parent.stats == count(children), f"the counts of {parent.name} are off"
     assert parent.stats.total == len(children), f"{parent.name} does not count all of its children"
-    verdict = aggregate(parent.stats, cancel_requested=parent.cancel_requested, errors=parent.errors)
+    verdict = aggregate(
+        parent.stats,
+        cancel_requested=parent.cancel_requested,
+        stop_requested=parent.stop_requested,
+        errors=parent.errors,
+    )
     assert parent.status is verdict.status, f"{parent.name} is {parent.status}, its children say {verdict.status}"
     assert parent.outcome == (verdict.outcome or ""), f"{parent.name} has the outcome {parent.outcome}"
     running = [child for child in children if child.status is JobStatus.RUNNING]
@@ -143,6 +160,6 @@ def pristine(job: Job) -> Job:
     return replace(
         job,
         status=JobStatus.RUNNING if parent else JobStatus.PENDING,
-        reason="", attempt=0, cancel_requested=False, paused=False, released=False, outcome="",
+        reason="", attempt=0, cancel_requested=False, stop_requested=False, paused=False, at_a_time=0, until=None, released=False, outcome="",
         started_at=job.started_at if parent else None, finished_at=None, result=None, error=None, progress=None,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -535,18 +536,19 @@ def _step(pair: Handles, random_: random.Random, jobs: Sequence[Job]) -> None:
     job = pair.job(random_.choice(jobs).id)
     attempt = max(1, job.attempt)
     endings: tuple[Ending, ...] = (done(), failed(), JobReturned(attempt=attempt), JobCancelled(reason="asked"))
-    verb = random_.choice(["begin", "begin", "end", "end", "lose", "cancel", "retry", "pause", "resume", "settle"])
+    verb = random_.choice(
+        [*["begin", "end"] * 3, "lose", "cancel", "stop", "limit", "retry", "pause", "resume", "settle"]
+    )
     if verb == "begin":
         pair.life.begin(next_delivery(job), "w")
     elif verb == "end" and job.phase is Phase.EXECUTION:
         pair.life.end(replace(job, attempt=attempt), Ended(event=random_.choice(endings)))
     elif verb == "lose":
         pair.life.begin(Delivery(job_id=job.id, attempt=attempt), "rescuer")
-    elif verb == "retry":
-        try:
-            pair.life.retry(job.id)
-        except IllegalTransition:
-            return
+    elif verb in ("retry", "limit", "stop"):
+        wanted = {"at_a_time": random_.choice([1, 2])} if verb == "limit" else {}
+        with suppress(IllegalTransition):
+            getattr(pair.life, verb)(job.id, **wanted)
     elif verb == "settle" and job.phase is Phase.ORCHESTRATION:
         pair.life.settle(job.id)
     elif verb in ("cancel", "pause", "resume") and random_.random() < 0.5:

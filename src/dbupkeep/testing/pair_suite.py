@@ -17,6 +17,7 @@ from collections.abc import Generator
 
 import pytest
 
+from dbupkeep.testing.pair_control import LimitTests, RepetitionTests, StopTests
 from dbupkeep.testing.pair_delivery import LostWorkerTests, ServingTests
 from dbupkeep.testing.pair_kit import Handles, Opener
 from dbupkeep.testing.pair_life import AttemptTests, ReleaseTests, RequestTests, SubmissionTests, TransitionTests
@@ -31,6 +32,9 @@ class LedgerQueueSuite(
     AttemptTests,
     ReleaseTests,
     RequestTests,
+    StopTests,
+    LimitTests,
+    RepetitionTests,
     TransactionTests,
     ReadingTests,
     KeepingTests,

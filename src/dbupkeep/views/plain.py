@@ -132,6 +132,8 @@ def _said(event: Event) -> str:
             said = f"failed: {words.name(str(error.get('message', '')))}{hint}"
         case happened.AttemptLost(attempt=attempt) | happened.JobReturned(attempt=attempt):
             said = _with_reason(f"attempt {attempt} {_SAID[event.name]}", event)
+        case happened.LimitsChanged():
+            said = _with_reason(f"limits changed to {words.limits(event.at_a_time, event.until)}", event)
         case happened.ParentSettled(outcome=outcome):
             said = outcome.replace("_", " ")
         case _:
@@ -142,6 +144,7 @@ def _said(event: Event) -> str:
 _SAID = {
     "job_submitted": "", "job_skipped": "skipped", "job_deferred": "deferred", "job_cancelled": "cancelled",
     "attempt_lost": "lost", "job_returned": "given back", "cancel_requested": "cancel requested",
+    "stop_requested": "ends after what runs", "deferral_repeated": "",
     "run_paused": "paused", "run_resumed": "resumed", "job_retried": "another attempt was asked for",
     "parent_reopened": "opened again",
 }  # fmt: skip

@@ -70,6 +70,15 @@ def ago(at: datetime | None, now: datetime) -> str:
     return "just now"
 
 
+def limits(at_a_time: int, until: datetime | None) -> str:
+    """The limits of a run that goes on: `2 operations at a time, end by 06:00`."""
+    said = [
+        counted(at_a_time, "operation") + " at a time" if at_a_time else "",
+        f"end by {moment(until)}" if until else "",
+    ]
+    return ", ".join(filter(None, said)) or "none"
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """A number with its noun: `1 operation`, `3 operations`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

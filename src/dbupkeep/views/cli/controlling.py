@@ -1,4 +1,4 @@
-"""The commands `cancel`, `skip`, `retry`, `pause` and `resume`; they work from any process."""
+"""The commands `cancel`, `stop`, `skip`, `retry`, `pause`, `resume` and `limit`; they work from any process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from dbupkeep.documents import job_document
+from dbupkeep.errors import UsageError
 from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.lifecycle import MOST_AT_A_TIME
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.finding import find
-from dbupkeep.views.cli.job_words import short
+from dbupkeep.views.cli.job_words import short, state
 from dbupkeep.views.cli.requests import user
 from dbupkeep.views.cli.running import default_slots, execute
+from dbupkeep.views.moments import ahead
 
 if TYPE_CHECKING:
     from dbupkeep.app import App
@@ -35,6 +38,61 @@ def cancel(console: Console, job_id: str) -> int:
         return f"Cancelling {words.name(job.name)}: what waits has ended, what runs is told to stop."
 
     return _do(console, job_id, lambda app, job: app.lifecycle.cancel(job.id, by=user()), said)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option(
+    "--after-current",
+    is_flag=True,
+    help="After what runs now, which is what it does anyway: `cancel` ends what runs too.",
+)
+@common
+def stop(console: Console, job_id: str, *, after_current: bool) -> int:  # noqa: ARG001 - scripts may want to say it
+    """End a run, or a database of one, after what runs now: what waits is given up. Unlike a pause it is final."""
+
+    def said(job: Job) -> str:
+        if job.status.ended:
+            return f"{words.name(job.name)} has ended: {state(job)}."
+        left = words.counted(job.stats.running, "job")
+        return f"{words.name(job.name)} ends after what runs now ({left}); what had not started is given up."
+
+    return _do(console, job_id, lambda app, job: app.lifecycle.stop(job.id, by=user()), said)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option(
+    "-j",
+    "--jobs",
+    "at_a_time",
+    type=click.IntRange(1, MOST_AT_A_TIME),
+    metavar="N",
+    help="Operations at a time, in all of the run and on each of its databases; holds for what starts next.",
+)
+@click.option(
+    "--until",
+    metavar="TIME",
+    help="End by then, in place of a window: 06:00, 2h, 2026-11-24T06:00; none takes it back. What runs is stopped then.",
+)
+@common
+def limit(console: Console, job_id: str, *, at_a_time: int | None, until: str | None) -> int:
+    """Give a run other limits while it goes on.
+
+    How many operations run at a time holds for the next one that starts; `--until` (live) for what runs too.
+    """
+    if at_a_time is None and until is None:
+        raise UsageError("no limit was given", hint="give --jobs N, --until TIME, or both")
+    lift = until == "none"
+
+    def change(app: App, job: Job) -> Job:
+        moment = ahead(until, app.clock.now()) if until and not lift else None
+        return app.lifecycle.limit(job.id, at_a_time=at_a_time, until=moment, open_end=lift, by=user())
+
+    def said(job: Job) -> str:
+        return f"Limits of {words.name(job.name)}: {words.limits(job.at_a_time, job.until)}."
+
+    return _do(console, job_id, change, said)
 
 
 @click.command()

@@ -35,10 +35,12 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Control": {
         "cancel": ("controlling", "End a job and all below it."),
+        "stop": ("controlling", "End a run after what runs now."),
         "skip": ("controlling", "Leave out an operation that has not started."),
         "retry": ("controlling", "Give failed, cancelled and deferred operations another attempt."),
         "pause": ("controlling", "Start nothing new in a run; what runs goes on."),
         "resume": ("controlling", "Let a paused run go on."),
+        "limit": ("controlling", "Give a run other limits while it goes on."),
     },
     "Operate": {
         "serve": ("service", "Start what is due by its schedule, and execute it, until told to stop."),

@@ -15,7 +15,7 @@ class Exit(IntEnum):
     DONE = 0  # done, or nothing to do
     FAILED = 1  # an operation failed
     USAGE = 2
-    PARTIAL = 3  # cancelled, paused, or failures within the tolerance
+    PARTIAL = 3  # cancelled, stopped, paused, or failures within the tolerance
     DEFERRED = 4
     DUE = 5  # only `plan --exit-code`: something is due
     UNREACHABLE = 10
@@ -39,6 +39,7 @@ _OUTCOMES = {
     Outcome.NOTHING_TO_DO: Exit.DONE,
     Outcome.PARTIAL: Exit.PARTIAL,
     Outcome.CANCELLED: Exit.PARTIAL,
+    Outcome.STOPPED: Exit.PARTIAL,
     Outcome.DEFERRED: Exit.DEFERRED,
 }
 

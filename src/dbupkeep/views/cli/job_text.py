@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from dbupkeep.jobs import Job, JobStatus, JobType, Outcome, Phase
+from dbupkeep.jobs import OFTEN, Job, JobStatus, JobType, Outcome, Phase
 from dbupkeep.views import words
 from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, short, state, text_lines, took
 from dbupkeep.views.cli.run_text import databases_lines, databases_said
@@ -16,9 +16,6 @@ from dbupkeep.views.watching import gain_of
 
 MANY = 100
 """Databases of a run up to which a list of runs looks at each of them."""
-
-OFTEN = 3
-"""Deferrals in a row from which on the verdict speaks of them."""
 
 SHOWN = 40
 """Operations without trouble that are shown one by one."""
@@ -172,12 +169,13 @@ def _facts(result: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     result = result or {}
     before, after = result.get("before") or {}, result.get("after") or {}
     sizes = words.gain(before.get("bytes"), after.get("bytes"))
-    stall = result.get("stall_seconds")
+    stall, blocked = result.get("stall_seconds"), result.get("blocking_seconds")
     return [
         ("size", sizes),
         ("effective", str(result.get("effective", ""))),
         ("found", str(result.get("reason", ""))),
         ("stall", f"writers were kept out for {words.duration(stall)} at most" if stall else ""),
+        ("others", f"had to wait for it for {words.duration(blocked)}" if blocked else ""),
         *(("note", str(notice.get("message", ""))) for notice in result.get("notices", [])),
         *(("message", str(message)) for message in result.get("messages", [])),
     ]
@@ -201,7 +199,16 @@ def verdict(root: Job, children_of: ChildrenOf) -> str:
         first = state(root) + (f" in {time}" if time and root.status.ended else "")
     said = _BAD.get(root.outcome, "") if gain > 0 else ""
     ineffective = f"{root.stats.ineffective} without effect" if root.stats.ineffective else ""
-    return words.listed([first, said, counts(root, children_of), ineffective, _stuck(root, children_of)])
+    waited = _blocking(root, children_of)
+    held_up = f"others waited {words.duration(waited)} for it" if waited else ""
+    return words.listed([first, said, counts(root, children_of), ineffective, held_up, _stuck(root, children_of)])
+
+
+def _blocking(job: Job, children_of: ChildrenOf) -> float:
+    """Seconds for which others had to wait for all operations below a job."""
+    if job.phase is Phase.EXECUTION:
+        return float((job.result or {}).get("blocking_seconds") or 0.0)
+    return sum(_blocking(child, children_of) for child in children_of(job.id))
 
 
 def _stuck(root: Job, children_of: ChildrenOf) -> str:
@@ -222,7 +229,7 @@ def _deferred(job: Job, children_of: ChildrenOf) -> Iterator[Job]:
 
 _BAD: Mapping[str, str] = {
     Outcome.FAILED: "failed", Outcome.PARTIAL: "partly failed", Outcome.CANCELLED: "cancelled",
-    Outcome.DEFERRED: "partly deferred",
+    Outcome.STOPPED: "stopped early", Outcome.DEFERRED: "partly deferred",
 }  # fmt: skip
 
 

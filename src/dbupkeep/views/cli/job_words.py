@@ -66,6 +66,8 @@ def state(job: Job) -> str:
     """The word for people: a parent's outcome, else the status."""
     if job.cancel_requested and not job.status.ended:
         return "cancelling"
+    if job.stop_requested and not job.status.ended:
+        return "stopping"
     if job.paused and not job.status.ended:
         return "paused"
     return job.outcome.replace("_", " ") if job.outcome else job.status.value

@@ -1,0 +1,230 @@
+"""One transaction of a verb of a job's life: a change, and all that follows from it.
+
+What follows is done in the order child, target, parent, root: parents settle or reopen, gates bar their successors, a
+step's error policy stops what has not started. What became free is released when the transaction ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dbupkeep.admission import Answer, Verdict
+from dbupkeep.errors import IllegalTransition, Kind, OperationError, UnknownName
+from dbupkeep.events import (
+    AttemptLost,
+    CancelRequested,
+    DeferralRepeated,
+    Event,
+    JobCancelled,
+    JobDeferred,
+    JobFailed,
+    JobSkipped,
+    ParentReopened,
+    ParentSettled,
+    StopRequested,
+)
+from dbupkeep.jobs import OFTEN, Delivery, Job, JobStatus, JobType, Phase, aggregate
+from dbupkeep.ledger import Change, Ledger, Tx
+
+
+class Transaction:
+    """One transaction of a verb: what it touched, and what is to be delivered at its end."""
+
+    def __init__(self, ledger: Ledger, tx: Tx) -> None:
+        self._ledger = ledger
+        self.tx = tx
+        self.touched: set[str] = set()
+        self.deliveries: list[Delivery] = []
+
+    def known(self, job_id: str) -> Job:
+        """A job that must exist."""
+        job = self.tx.job(job_id)
+        if job is None:
+            raise UnknownName(f"no job {job_id}", hint="list them with `dbupkeep jobs`")
+        return job
+
+    def root(self, job_id: str) -> Job:
+        """The job that started all of a job's run."""
+        return self.known(self.known(job_id).correlation_id)
+
+    def going_on(self, job_id: str) -> Job:
+        """A job that must not have ended. Raises `IllegalTransition`."""
+        job = self.known(job_id)
+        if job.status.ended:
+            raise IllegalTransition(
+                f"job {job_id} has ended: {(job.outcome or job.status.value).replace('_', ' ')}",
+                hint="what goes on is listed by `dbupkeep jobs --status running`",
+            )
+        return job
+
+    def append(self, job_id: str, event: Event, attempt: int | None = None) -> Change | None:
+        """Let an event happen to a job, and all that follows from it."""
+        if isinstance(event, JobDeferred):
+            event = self._counted(job_id, event)
+        change = self._ledger.append(self.tx, job_id, event, attempt)
+        if change is None:
+            return None
+        self.touched.update(change.touched)
+        if change.after.status is not change.before.status and not change.after.is_root:
+            self._follow(change)
+        if isinstance(event, JobDeferred) and event.in_a_row >= OFTEN:
+            self.append(job_id, DeferralRepeated(in_a_row=event.in_a_row, reason=event.reason))
+        if change.after.phase is Phase.EXECUTION and change.after.status.ended:
+            root = self.known(change.after.correlation_id)
+            if root.at_a_time:
+                self.deliver_waiting(root)
+        for barred in change.barred:
+            if self.known(barred).status is JobStatus.PENDING:
+                self.append(barred, JobSkipped(reason=_barred_reason(change.after, barred), barred=True))
+        return change
+
+    def _counted(self, job_id: str, event: JobDeferred) -> JobDeferred:
+        """The event with how often the same was deferred in a row: what never gets its turn must show."""
+        last = self.tx.before(self.known(job_id))
+        if last is None or last.status is not JobStatus.DEFERRED:
+            return event
+        return replace(event, in_a_row=int((last.result or {}).get("in_a_row", 1)) + 1)
+
+    def _follow(self, change: Change) -> None:
+        """What the change of a child means for its parent."""
+        parent = self.known(change.after.parent_id)
+        if change.after.status is JobStatus.FAILED and parent.errors.stops_at(parent.stats.failed):
+            reason = f"not started: {parent.stats.failed} failed, and the step's error policy stops there"
+            self._skip_pending(parent.id, reason)
+            parent = self.known(parent.id)
+        self.settle(parent)
+
+    def settle(self, parent: Job) -> None:
+        """Give a parent the status that its children say: end it, or open it again."""
+        verdict = aggregate(
+            parent.stats,
+            cancel_requested=parent.cancel_requested,
+            stop_requested=parent.stop_requested,
+            errors=parent.errors,
+        )
+        if verdict.outcome is not None and not parent.status.ended:
+            self.append(parent.id, ParentSettled(status=verdict.status.value, outcome=verdict.outcome.value))
+        elif verdict.outcome is None and parent.status.ended:
+            self.append(parent.id, ParentReopened())
+
+    def _skip_pending(self, parent_id: str, reason: str) -> None:
+        for child in self.tx.unended(parent_id):
+            if child.phase is Phase.ORCHESTRATION:
+                self._skip_pending(child.id, reason)
+            elif self.known(child.id).status is JobStatus.PENDING:  # still: one skipped before it may have ended it too
+                self.append(child.id, JobSkipped(reason=reason))
+
+    def put_off(self, job: Job, verdict: Verdict) -> None:
+        """Defer a job that may not start, and with it all of its run that may not either; one that waits is left alone."""
+        if verdict.answer is not Answer.DEFER:
+            return
+        event = JobDeferred(reason=verdict.reason, result=verdict.figures)
+        if verdict.for_all:
+            self._defer_pending(job.correlation_id, event)
+        else:
+            self.append(job.id, event)
+
+    def _defer_pending(self, parent_id: str, event: JobDeferred) -> None:
+        """From the last to the first, so that what waits is deferred before its gate could bar it."""
+        for child in reversed(self.tx.unended(parent_id)):
+            if child.phase is Phase.ORCHESTRATION:
+                self._defer_pending(child.id, event)
+            elif self.known(child.id).status is JobStatus.PENDING:
+                self.append(child.id, event)
+
+    def cancel(self, job: Job, by: str) -> None:
+        """Cancel a job that has not ended, and all below it."""
+        if job.status is JobStatus.PENDING:
+            self.append(job.id, JobCancelled(reason=f"cancelled before it started{said_by(by)}"))
+            return
+        if not job.cancel_requested:
+            self.append(job.id, CancelRequested(by=by))
+        if job.phase is Phase.ORCHESTRATION:
+            # From the last to the first, so that what waits is cancelled before its gate could bar it.
+            for child in reversed(self.tx.unended(job.id)):
+                fresh = self.known(child.id)
+                if not fresh.status.ended:
+                    self.cancel(fresh, by)
+
+    def stop(self, parent: Job, by: str) -> None:
+        """End what has not started below a parent, from the last to the first as when cancelling; who looks for more ends too."""
+        self.append(parent.id, StopRequested(by=by))
+        for child in reversed(self.tx.unended(parent.id)):
+            fresh = self.known(child.id)
+            if fresh.phase is Phase.ORCHESTRATION:
+                if not fresh.status.ended and not fresh.stop_requested:
+                    self.stop(fresh, by)
+            elif fresh.status is JobStatus.PENDING:
+                self.append(fresh.id, JobCancelled(reason=f"not started: the run was stopped{said_by(by)}"))
+            elif fresh.type == JobType.DATABASE_DISCOVERY and not fresh.cancel_requested:
+                self.append(fresh.id, CancelRequested(by=by))
+
+    def is_full(self, root: Job, job: Job) -> bool:
+        """Whether as many of the run's operations run as its limit says. Finding databases is no operation."""
+        if not root.at_a_time or job.type == JobType.DATABASE_DISCOVERY:
+            return False
+        running = [each for each in self.tx.out(root.id) if each.status is JobStatus.RUNNING]
+        return sum(each.type != JobType.DATABASE_DISCOVERY for each in running) >= root.at_a_time
+
+    def deliver_waiting(self, root: Job) -> None:
+        """Deliver again what a paused or limited run's operations were refused; what has its delivery keeps that one."""
+        waiting = [job for job in self.tx.out(root.id) if job.status is JobStatus.PENDING]
+        self.deliveries.extend(expected(job) for job in waiting)
+
+    def refuse_while_cancelled(self, job: Job) -> None:
+        """Raise `IllegalTransition` when something above the job is being ended: a retry would end at once."""
+        above = job
+        while not above.is_root:
+            above = self.known(above.parent_id)
+            if (above.cancel_requested or above.stop_requested) and not above.status.ended:
+                raise IllegalTransition(
+                    f"job {job.id} cannot be retried now",
+                    why=f"{above.id}, which it belongs to, is being {'cancelled' if above.cancel_requested else 'stopped'}",
+                    hint="try again when that has ended",
+                )
+
+    def lose(self, job: Job, reason: str) -> None:
+        """End an attempt whose worker is gone: another attempt, or the end of the job."""
+        if job.cancel_requested:
+            self.append(job.id, JobCancelled(reason=f"cancelled; {reason} meanwhile"))
+        elif job.attempt >= job.max_attempts:
+            self.append(job.id, JobFailed(error=poisoned(job, reason)))
+        else:
+            self.append(job.id, AttemptLost(attempt=job.attempt, reason=reason))
+            self.deliveries.append(Delivery(job_id=job.id, attempt=job.attempt + 1, lane=job.lane))
+
+    def below(self, parent_id: str) -> Sequence[Job]:
+        """All operations below a parent, in order."""
+        found: list[Job] = []
+        for child in self.tx.children(parent_id):
+            found.extend([child] if child.phase is Phase.EXECUTION else self.below(child.id))
+        return found
+
+
+def expected(job: Job) -> Delivery:
+    """The delivery that a released job must have."""
+    attempt = job.attempt if job.status is JobStatus.RUNNING else job.attempt + 1
+    return Delivery(job_id=job.id, attempt=attempt, lane=job.lane)
+
+
+def poisoned(job: Job, reason: str) -> dict[str, str]:
+    """The error of a job that has no attempt left."""
+    error = OperationError(
+        f"given up after {job.attempt} attempts",
+        why=reason,
+        hint="see `dbupkeep logs` for what happened to each; then `dbupkeep retry`",
+        kind=Kind.POISONED,
+    )
+    return error.at(operation=str(job.config.get("operation", "")), target=job.target).document()
+
+
+def _barred_reason(gate: Job, barred: str) -> str:
+    if gate.id == barred:
+        return "not started: what it waits for did not complete, and was not retried with it"
+    return f"not started: {gate.config.get('operation', gate.name)} is {gate.status}"
+
+
+def said_by(by: str) -> str:
+    """Who asked, at the end of a sentence; empty where nobody says."""
+    return f" by {by}" if by else ""
