@@ -129,6 +129,15 @@ class Lifecycle:
 
         return self._transact(work)
 
+    def amend(self, kind: str, key: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+        """Store what `change` makes of a document (empty: there was none), nobody else in between."""
+
+        def work(step: Transaction) -> None:
+            self._ledger.put(step.tx, kind, key, {}, version=0)  # so that there is a row to lock
+            self._ledger.put(step.tx, kind, key, change(step.tx.get(kind, key) or {}))
+
+        self._transact(work)
+
     def begin(self, delivery: Delivery, worker: str) -> Job | None:
         """Claim a delivery's attempt. None when there is nothing to run: it is stale, or was begun before and lost."""
 

@@ -1,27 +1,41 @@
-"""The HTTP application of a service: API and page on one desk, behind one gate."""
+"""The HTTP application of a service: API and page on one desk, and the guard around both."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
 import dbupkeep
+from dbupkeep.clock import Clock
 from dbupkeep.views.api import jobs
-from dbupkeep.views.page import overview
+from dbupkeep.views.page import entrance, overview
 from dbupkeep.views.web.desk import Desk
+from dbupkeep.views.web.gate import Gate
+from dbupkeep.views.web.guard import Guard
+from dbupkeep.views.web.hosts import Hosts
+from dbupkeep.views.web.limits import Limits
 from dbupkeep.views.web.problems import tell_problems
-from dbupkeep.views.web.roles import Gate
 
 API = "/api/v1"
 
 
-def make_site(desk: Desk, gate: Gate) -> FastAPI:
-    """All routes; what guards them is put around them here and nowhere else."""
+def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
+    """All routes. Only served inside of `guarded`: without it nobody is known, so all that is not public refuses."""
     site = FastAPI(
         title="dbupkeep", version=dbupkeep.__version__, openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None
     )
     site.state.desk = desk
     site.state.gate = gate
+    site.state.https = https
     tell_problems(site)
     site.include_router(jobs.router, prefix=API)
+    site.include_router(entrance.router)
     site.include_router(overview.router)
     return site
+
+
+def guarded(site: FastAPI, *, clock: Clock, hosts: Hosts | None = None, limits: Limits | None = None) -> Guard:
+    """The site with all that stands before its routes; this is what a server serves."""
+    return Guard(
+        site=site, hosts=hosts or Hosts.of(), gate=site.state.gate, limits=limits or Limits(clock.monotonic),
+        https=site.state.https,
+    )  # fmt: skip

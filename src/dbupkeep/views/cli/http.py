@@ -17,16 +17,18 @@ def serving_http(
     app: App, config: Callable[[], Config], *, host: str, port: int, say: Callable[[str], None]
 ) -> Iterator[str]:
     """Serve API and page for as long; gives their url. Raises `UsageError` when the place is taken."""
-    from dbupkeep.views.site import make_site
+    from dbupkeep.views.site import guarded, make_site
     from dbupkeep.views.web.desk import Desk
     from dbupkeep.views.web.server import Server, listen
     from dbupkeep.views.web.tokens import first_gate
 
     place = listen(host, port)
     desk = Desk(app=app, config=config)
-    server = Server(make_site(desk, first_gate(app, say)), place)
+    site = make_site(desk, first_gate(app, say))
+    server = Server(guarded(site, clock=app.clock), place)
     say(f"API and page:  {server.url}")
     try:
         yield server.url
     finally:
+        desk.close()
         server.close()

@@ -42,6 +42,10 @@ class Problem(Exception):
         self.hint = hint
         self.headers = dict(headers or {})
 
+    def response(self) -> JSONResponse:
+        """The document."""
+        return problem(self.status, self.kind, self.detail, hint=self.hint, headers=self.headers)
+
 
 def problem(
     status: int,
@@ -69,7 +73,7 @@ def tell_problems(site: FastAPI) -> None:
 
     @site.exception_handler(Problem)
     def refused(_request: Request, error: Problem) -> JSONResponse:
-        return problem(error.status, error.kind, error.detail, hint=error.hint, headers=error.headers)
+        return error.response()
 
     @site.exception_handler(UpkeepError)
     def upkeep(_request: Request, error: UpkeepError) -> JSONResponse:

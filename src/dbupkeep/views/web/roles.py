@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Annotated, Protocol
+from dataclasses import dataclass, field
+from typing import Annotated
 
 from fastapi import Depends, Request
 
+from dbupkeep.access import Role
+from dbupkeep.views.web.forgery import csrf_of
 from dbupkeep.views.web.problems import Problem
 
-
-class Role(IntEnum):
-    """What a caller may do; each includes the ones before."""
-
-    VIEWER = 1  # look
-    OPERATOR = 2  # plan, run, pause, resume, skip, cancel, retry
-    ADMIN = 3  # tokens, configuration, audit trail
+__all__ = ["Admin", "Caller", "Operator", "Role", "Viewer", "at_least", "caller_of", "unauthorized"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Who is calling."""
 
-    name: str  # of the token; stands in events as who asked
+    name: str  # `token NAME`; stands in events and in the audit trail as who asked
     role: Role
+    id: str = field(default="", repr=False)  # what limits are counted by
+    session: str = field(default="", repr=False)  # the secret of a browser's session; empty for a bearer token
+
+    @property
+    def csrf(self) -> str:
+        """What forms and the script of a page must send with a change; empty for a bearer token, which needs none."""
+        return csrf_of(self.session) if self.session else ""
 
 
-class Gate(Protocol):
-    """Recognises callers."""
+def caller_of(request: Request) -> Caller | None:
+    """Who is calling, as the guard of the site found out."""
+    caller: Caller | None = request.scope.get("state", {}).get("caller")
+    return caller
 
-    def caller(self, request: Request) -> Caller | None:
-        """Who is calling; None when nobody says or it cannot be believed."""
-        ...
+
+def unauthorized() -> Problem:
+    """The refusal of who is not known."""
+    return Problem(
+        401, "unauthorized", "no valid token came with the request", hint="send `Authorization: Bearer TOKEN`",
+        headers={"WWW-Authenticate": "Bearer"},
+    )  # fmt: skip
 
 
 def at_least(role: Role) -> Callable[[Request], Caller]:
     """A dependency that lets pass who has the role. Raises `Problem` 401 and 403."""
 
     def admitted(request: Request) -> Caller:
-        gate: Gate = request.app.state.gate
-        caller = gate.caller(request)
+        caller = caller_of(request)
         if caller is None:
-            raise Problem(
-                401, "unauthorized", "no valid token came with the request", hint="send `Authorization: Bearer TOKEN`"
-            )
+            raise unauthorized()
         if caller.role < role:
             raise Problem(
-                403, "forbidden", f"this wants the role {role.name.lower()}, the token has {caller.role.name.lower()}"
-            )
+                403, "forbidden", f"this wants the role {role.word}, the token has {caller.role.word}",
+                hint="ask for another token: `dbupkeep token create NAME --role ROLE`",
+            )  # fmt: skip
         return caller
 
+    admitted.role = role  # type: ignore[attr-defined] # so that a test can ask every route
     return admitted
 
 

@@ -6,9 +6,9 @@ import socket
 import threading
 
 import uvicorn
-from fastapi import FastAPI
 
 from dbupkeep.errors import UsageError
+from dbupkeep.views.web.guard import Guard
 
 BACKLOG = 128
 
@@ -31,7 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
 class Server:
     """Serves a site until it is closed."""
 
-    def __init__(self, site: FastAPI, place: socket.socket) -> None:
+    def __init__(self, site: Guard, place: socket.socket) -> None:
         """Begin to serve on a listening socket, which is closed in the end."""
         config = uvicorn.Config(
             site, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=True,

@@ -1,54 +1,92 @@
-"""Tokens: who may call, kept beside the ledger."""
+"""The tokens that a service starts with: the first one, kept beside the ledger, or the one that the environment gives."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fastapi import Request
-
+from dbupkeep.access import Access, Role, Token, digest
 from dbupkeep.app import App, state_folder
-from dbupkeep.views.web.roles import Caller, Gate, Role
+from dbupkeep.clock import Clock
+from dbupkeep.errors import UsageError
+from dbupkeep.views.web.gate import Gate, Given
 
-BEARER = "bearer "
+VARIABLE = "DBUPKEEP_TOKEN"
 
+FIRST = "first"
+"""The name of the token that the first start makes."""
 
-@dataclass(frozen=True, slots=True)
-class OneToken:
-    """The gate of a service that has only its first token."""
-
-    token: str
-
-    def caller(self, request: Request) -> Caller | None:
-        """The administrator, when the token came as a bearer."""
-        said = request.headers.get("authorization", "")
-        given = said[len(BEARER) :] if said[: len(BEARER)].lower() == BEARER else ""
-        if not secrets.compare_digest(given.encode(), self.token.encode()):
-            return None
-        return Caller(name="first token", role=Role.ADMIN)
+SHORTEST = 16
+"""Characters of a token of the environment that may be used from other machines."""
 
 
-def first_gate(app: App, say: Callable[[str], None]) -> Gate:
-    """The gate with the first token: from `DBUPKEEP_TOKEN`, or kept beside the ledger and told once."""
-    if token := os.environ.get("DBUPKEEP_TOKEN"):
-        return OneToken(token)
-    path = _place(app.location)
-    if path.exists():
-        return OneToken(path.read_text(encoding="ascii").strip())
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(token + "\n")
-    say(f"First token, told once and kept in {path}:  {token}")
-    return OneToken(token)
+def first_gate(app: App, say: Callable[[str], None], environ: Mapping[str, str] | None = None) -> Gate:
+    """The gate of a service: with the token of the environment, else with the first one, made and told once.
+
+    Raises `UsageError` when the file of the first token can be read by others.
+    """
+    access = Access(reader=app.reader, lifecycle=app.lifecycle, clock=app.clock)
+    text = (os.environ if environ is None else environ).get(VARIABLE, "")
+    if text:
+        return Gate(access, app.clock, given=_given(text, app.clock))
+    _first(access, place_of(app.location), say)
+    return Gate(access, app.clock)
 
 
-def _place(location: str) -> Path:
-    """Beside a ledger that is a file; else in the state folder."""
+def place_of(location: str) -> Path:
+    """Where the first token's text is: beside a ledger that is a file; else in the state folder."""
     scheme, remote, _ = location.partition("://")
     if remote and scheme != "sqlite":
         return state_folder() / "token"
     ledger = Path(location.removeprefix("sqlite://")).expanduser().absolute()
     return ledger.with_name(f"{ledger.name}.token")
+
+
+def _given(text: str, clock: Clock) -> Given:
+    """The token of the environment. What the ledger keeps of it, with its sessions, is made slow to guess from."""
+    mark = hashlib.scrypt(text.encode(), salt=b"dbupkeep token", n=2**14, r=8, p=1).hex()
+    token = Token(name="of the environment", role=Role.ADMIN.word, hash=mark, created_at=clock.now())
+    return Given(token=token, digest=digest(text))
+
+
+def _first(access: Access, path: Path, say: Callable[[str], None]) -> None:
+    """See that there is a first token: its text in the file, its hash in the ledger."""
+    text = _kept(path)
+    known = access.roll().tokens.get(FIRST)
+    if text is None and known is not None:  # the file was taken away on purpose; there are other ways to a token
+        return
+    if known is not None and text is not None and known.hash == digest(text):
+        return
+    if known is not None and text is not None:
+        raise UsageError(
+            f"the token in {path} is not the one that the ledger knows as {FIRST}",
+            hint="remove the file; `dbupkeep token create NAME --role admin` makes another token",
+        )
+    made = access.create(FIRST, Role.ADMIN, by="the first start", text=text or "")
+    if text is None:
+        _keep(path, made)
+        say(f"First token, told once and kept in {path}:  {made}")
+
+
+def _kept(path: Path) -> str | None:
+    """The text in the file, if there is one."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"the token in {path} cannot be read", why=(error.strerror or "").lower()) from error
+    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
+        if os.fstat(descriptor).st_mode & 0o077:
+            raise UsageError(
+                f"the token in {path} can be read by others", hint=f"make it yours alone:  chmod 600 {path}"
+            )
+        return file.read(1024).strip() or None
+
+
+def _keep(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+        file.write(text + "\n")
