@@ -294,10 +294,12 @@ class JobProcessor:
             with bound(**_fields(attempt.job)):
                 log.exception("an attempt could not say how far it is")
 
-    def leave(self) -> None:
-        """Have all that runs here stop, to be made again elsewhere or at the next start; safe to repeat."""
-        for attempt in list(self._running.values()):
+    def leave(self) -> int:
+        """Have all that runs here stop, to be made again elsewhere or at the next start; returns how many are told anew."""
+        told = [attempt for attempt in list(self._running.values()) if not attempt.leaving]
+        for attempt in told:
             attempt.leave()
+        return len(told)
 
     def beat(self) -> None:
         """One pulse of all that runs here. Raises `LedgerError`."""

@@ -123,6 +123,23 @@ def test_a_stop_lets_what_runs_come_to_its_end(served: Service) -> None:
     assert served.await_operation("completed").attempt == 1
 
 
+def test_what_outlasts_the_grace_of_a_stop_is_stopped_and_made_again_at_the_next_start(served: Service) -> None:
+    served.write()
+    service = served.serve("--grace", "300ms")
+    served.await_operation("running")
+    service.signal(signal.SIGTERM)
+    assert service.end().code == 0
+    returned = served.operation("pending")
+    assert returned is not None
+    assert (returned.attempt, returned.max_attempts) == (1, 4), "it counts as an attempt of the job's own"
+    served.script.let("vacuum")
+    second = served.serve()
+    assert served.await_operation("completed").attempt == 2
+    second.signal(signal.SIGTERM)
+    assert second.end().code == 0
+    assert len(served.runs()) == 1
+
+
 def test_a_second_signal_ends_it_at_once(served: Service) -> None:
     served.write()
     service = served.serve()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from dbupkeep.views.cli.running import default_slots
 from dbupkeep.views.cli.serving import Asked, listening
 from dbupkeep.views.cli.systemd import notify
 from dbupkeep.views.cli.workers import Workers
+from dbupkeep.views.cli.working import grace_option
 
 if TYPE_CHECKING:
     from dbupkeep.app import App
@@ -65,15 +67,19 @@ SHOWN = 200
     metavar="SECONDS",
     help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
 )
+@grace_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the HTTP API and the page.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8390, show_default=True, help="Their port; 0: any free one."
 )
 @common
-def serve(console: Console, *, workers: int, slots: int | None, lease: float | None, host: str, port: int) -> int:
+def serve(
+    console: Console, *, workers: int, slots: int | None, lease: float | None, grace: timedelta, host: str, port: int
+) -> int:
     """Start the jobs of the configuration when they are due, execute them, and serve API and page, until told to stop.
 
-    SIGTERM or Ctrl-C end it after what runs, a second one at once; SIGHUP, or a change of the file, has the
+    SIGTERM or Ctrl-C end it after what runs (at the latest after --grace: what still runs then is stopped, and made
+    again at the next start), a second one at once; SIGHUP, or a change of the file, has the
     configuration read again.
     """
     watched = Configuration(console)
@@ -82,7 +88,7 @@ def serve(console: Console, *, workers: int, slots: int | None, lease: float | N
         app, lambda: watched.config, host=host, port=port, say=console.say
     ):  # fmt: skip
         team = Workers(
-            arguments=_arguments(console, slots or default_slots(), lease),
+            arguments=_arguments(console, slots or default_slots(), lease, grace),
             count=workers, now=app.clock.monotonic, say=console.say,
         )  # fmt: skip
         service = Service(console=console, app=app, watched=watched, team=team)
@@ -240,9 +246,9 @@ def _now(app: App) -> str:
     return words.moment(app.clock.now())
 
 
-def _arguments(console: Console, slots: int, lease: float | None) -> list[str]:
+def _arguments(console: Console, slots: int, lease: float | None, grace: timedelta) -> list[str]:
     """What the worker processes are told; the rest they read from the environment, as this process did."""
-    told = ["--jobs", str(slots), "--log-format", console.log_format.value]
+    told = ["--jobs", str(slots), "--grace", f"{grace.total_seconds():g}s", "--log-format", console.log_format.value]
     told += ["--ledger", console.ledger] if console.ledger else []
     told += ["--lease", str(lease)] if lease is not None else []
     told += ["-v"] * max(0, console.verbosity) + ["-q"] * (console.verbosity < 0)
