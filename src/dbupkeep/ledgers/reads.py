@@ -62,6 +62,11 @@ class RelationalReads:
             found = self.reading().all("events_after", after=after, limit=limit)
         return [rows.recorded_of(row) for row in found]
 
+    def newest(self) -> int:
+        """The number of the newest event."""
+        row = self.reading().one("event_newest")
+        return int(row["seq"]) if row else 0
+
     def measurements(self, *, target: str = "", engine: str = "", limit: int = 100) -> Sequence[Measurement]:
         """Measurements, newest first."""
         if target:

@@ -330,10 +330,12 @@ class KeepingTests:
         handles[0].life.submit(family("a").submission)
         for each in handles:
             each.ledger.migrate()
+        assert pair.reader.newest() == 0
             each.queue.migrate()
             assert len(each.everything()) == 2
         for each in handles:
             each.close()
+        assert pair.reader.newest() == last
             each.close()
 
     def test_newer_schema_is_refused(self, pair: Handles, opener: Opener) -> None:

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 import dbupkeep
 from dbupkeep.clock import Clock
-from dbupkeep.views.api import jobs
+from dbupkeep.views.api import events, jobs
 from dbupkeep.views.page import entrance, overview
 from dbupkeep.views.web.desk import Desk
 from dbupkeep.views.web.gate import Gate
@@ -27,7 +27,8 @@ def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
     site.state.gate = gate
     site.state.https = https
     tell_problems(site)
-    site.include_router(jobs.router, prefix=API)
+    for router in (events.router, jobs.router):
+        site.include_router(router, prefix=API)
     site.include_router(entrance.router)
     site.include_router(overview.router)
     return site

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -12,6 +12,7 @@ from dbupkeep.app import App
 from dbupkeep.config import Config
 from dbupkeep.errors import UnknownName
 from dbupkeep.jobs import Job
+from dbupkeep.views.web.feed import Feed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,15 @@ class Desk:
 
     app: App
     config: Callable[[], Config]
+    feed: Feed = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have a feed of the ledger's events, which begins to look once somebody listens."""
+        object.__setattr__(self, "feed", Feed(self.app.reader, self.app.clock))
+
+    def close(self) -> None:
+        """End all event streams, so that the server need not wait for them."""
+        self.feed.close()
 
     def job(self, job_id: str) -> Job:
         """A job by its id or an unambiguous beginning of it. Raises `UnknownName`."""

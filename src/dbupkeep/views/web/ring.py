@@ -1,0 +1,51 @@
+"""The newest events, ready to be sent. Values only: a new ring is made of an old one, so threads may share them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+SIZE = 2000
+"""Events at hand."""
+
+AT_ONCE = 200
+"""Messages that a stream takes in one go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An event as it is sent."""
+
+    seq: int
+    run: str  # the correlation id
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """All events whose number is above `floor`, up to `head`."""
+
+    floor: int = 0
+    head: int = 0
+    entries: tuple[Entry, ...] = ()
+
+    def plus(self, newer: Sequence[Entry], size: int = SIZE) -> Ring:
+        """With newer events; the oldest are left out where there are more than `size`."""
+        entries = (*self.entries, *newer)
+        dropped = entries[:-size]
+        return Ring(
+            floor=dropped[-1].seq if dropped else self.floor,
+            head=entries[-1].seq if entries else self.head,
+            entries=entries[-size:],
+        )
+
+    def after(self, place: int, run: str = "") -> tuple[list[bytes], int] | None:
+        """What comes next for a stream of a run (empty: of all), and its place then; None when that is not at hand."""
+        if place < self.floor:
+            return None
+        first = bisect_right(self.entries, place, key=attrgetter("seq"))
+        entries = self.entries[first : first + AT_ONCE]
+        messages = [entry.message for entry in entries if not run or entry.run == run]
+        return messages, max(place, entries[-1].seq if entries else self.head)
