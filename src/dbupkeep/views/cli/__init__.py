@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
+SELDOM = 50_000
+"""New objects between two looks of Python's cycle collector: at its default it looks fifty times while a command loads."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments name and return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["--version"]:
+    """Run the command that the arguments name and return its exit code; without any, as the program itself."""
+    if argv is not None:
+        return _run(argv)
+    gc.set_threshold(SELDOM, *gc.get_threshold()[1:])
+    try:
+        return _run(sys.argv[1:])
+    finally:
+        gc.freeze()  # at the end of the process nobody need look for cycles once more, in all that was loaded
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if list(arguments) == ["--version"]:
         from dbupkeep import __version__
 
         print(f"dbupkeep {__version__}")
