@@ -71,6 +71,7 @@ class Policy:
     force: bool = False  # run what was asked for whether due or not
     cool_off: timedelta = timedelta(days=10)  # after a run that gained less than predicted
     max_stall: timedelta = timedelta(seconds=5)  # how long other writers may have to wait
+    blocking_budget: timedelta = timedelta(minutes=1)  # how long others may have to wait for a run on a server, in all
     backup_first: bool = False
     consents: frozenset[str] = frozenset()  # effects the user agreed to, by the name the plan prints
     space_factor: float = 1.2  # free space wanted, as a multiple of the need

@@ -120,6 +120,13 @@ class Report(Protocol):
         """
         ...
 
+    def blocking(self, seconds: float) -> float:
+        """Say for how many seconds others had to wait for this attempt by now, as far as was seen.
+
+        Returns what the whole run on this database has cost others so far, in seconds; with 0 it only asks.
+        """
+        ...
+
     def follow(self, sample: Callable[[], Progress | None] | None) -> None:
         """Have `sample` called now and then from another thread, for work that cannot report itself; None ends it."""
         ...

@@ -26,7 +26,10 @@ def running(cli: Cli, script: Script) -> Started:
 
 def test_it_is_stopped_after_what_runs(cli: Cli, script: Script, running: Started) -> None:
     said = cli("stop", "last", "--after-current")
-    assert (said.code, said.out) == (0, "scripted://db ends after what runs now (1 job); what had not started is given up.\n")
+    assert (said.code, said.out) == (
+        0,
+        "scripted://db ends after what runs now (1 job); what had not started is given up.\n",
+    )
     document = cli("show", "--json").json
     assert document["control"]["stopping"]
     assert [job["status"] for job in document["jobs"]] == ["running", "cancelled", "cancelled"]

@@ -9,6 +9,7 @@ import pytest
 from dbupkeep.operations import Operation
 from tests.plugins.postgresql import Database, Server
 from tests.plugins.postgresql_bench import Workbench, holding, until
+from tests.plugins.postgresql_phases import BUILD, SETUP
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Cli
@@ -143,3 +144,25 @@ def test_a_role_without_rights_ends_with_its_own_code(cli: Cli, newest: Workbenc
     (failed,) = [job for job in done.json["jobs"] if job["status"] == "failed"]
     assert failed["error"]["kind"] == "permission"
     assert "GRANT MAINTAIN" in failed["error"]["hint"]
+
+
+def test_a_run_keeps_its_budget_of_blocking_and_tells_it(cli: Cli, newest: Workbench) -> None:
+    newest.database.execute(*SETUP, "CREATE TABLE u AS SELECT n AS id FROM generate_series(1, 10) n", "ANALYZE u")
+    arguments = [newest.database.url, "--operations", "optimize", "--force", "--consent", "exclusive_lock"]
+    limits = ["--set", "optimize.lock_wait=30s", "--blocking-budget", "300ms"]
+    with newest.database.connect() as gate:
+        gate.execute("SELECT pg_advisory_lock(%s)", [BUILD])
+        running = cli.start("run", *arguments, *limits, "--events")
+        until(lambda: newest.database.query("SELECT FROM pg_stat_progress_cluster WHERE phase LIKE 'rebuilding%'"))
+        assert newest.database.value("SELECT count(*) FROM t") == 2000
+        running.await_event("parent_settled")
+        assert running.end().code == 4
+    document = cli("show", running.seen[0]["correlation_id"], "--json").json
+    assert document["status"] == "deferred"
+    stopped = next(job for job in document["jobs"] if job["config"].get("object") == "public.t")
+    assert stopped["status"] == "deferred"
+    assert "its budget is 300 ms" in stopped["reason"]
+    assert 0.3 <= stopped["result"]["blocking_seconds"] == document["blocking_seconds"] < 3
+    other = next(job for job in document["jobs"] if job["config"].get("object") == "public.u")
+    assert (other["status"], "is not begun" in other["reason"]) == ("deferred", True)
+    assert "others waited" in cli("show", document["id"]).out

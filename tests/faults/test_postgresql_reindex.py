@@ -48,6 +48,7 @@ class Report:
             os.fsync(file.fileno())
     def stage(self, name, message=""): pass
     def progress(self, progress): pass
+    def blocking(self, seconds): return seconds
     def follow(self, sample): pass
 
 session = load("postgresql").connect(target_of(sys.argv[1]), tag=sys.argv[2])

@@ -180,6 +180,9 @@ class Silent:
     def note(self, text: str) -> None:
         pass
 
+    def blocking(self, seconds: float) -> float:
+        return seconds
+
     def follow(self, sample: object) -> None:
         pass
 

@@ -101,7 +101,16 @@ def test_a_parent_with_its_children() -> None:
         child(3, JobStatus.SKIPPED),
     ]
     document = run_document(parent("p", children), lookup({"p": children}))
-    assert list(document) == [*FIELDS, "outcome", "children", "ineffective", "deferred_often", "control", "jobs"]
+    assert list(document) == [
+        *FIELDS,
+        "outcome",
+        "children",
+        "ineffective",
+        "deferred_often",
+        "control",
+        "blocking_seconds",
+        "jobs",
+    ]
     assert document["children"] == {
         "total": 3, "pending": 0, "running": 1, "completed": 1, "failed": 0, "cancelled": 0, "skipped": 1, "deferred": 0
     }  # fmt: skip

@@ -120,6 +120,7 @@ def _policy(name: str, table: Any) -> Policy:  # noqa: ANN401 - a model made at 
         force=table.force,
         cool_off=table.cool_off,
         max_stall=table.max_stall,
+        blocking_budget=table.blocking_budget,
         backup_first=table.backup_first,
         consents=frozenset(table.consents),
         space_factor=table.space_factor,

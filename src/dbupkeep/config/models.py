@@ -184,6 +184,10 @@ class _PolicyTable(_Table):
         description="How long it is not tried again after a gain below half of the predicted one.",
     )
     max_stall: Duration = Field(default=Policy().max_stall, description="How long others may have to wait for a lock.")
+    blocking_budget: Duration = Field(
+        default=Policy().blocking_budget,
+        description="How long others may have to wait for a run on a database of a server, in all.",
+    )
     backup_first: bool = Field(default=False, description="Keep a copy until the result has passed a check.")
     consents: list[Name] = Field(default=[], description="Effects that you agree to, by the names the plan prints.")
     space_factor: Share = Field(

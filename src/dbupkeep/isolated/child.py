@@ -68,6 +68,11 @@ class Relay:
         """Pass it on as a stage: what is worked on in a child of ours leaves nothing that a note would have to tell of."""
         self.stage(NOTED, text)
 
+    def blocking(self, seconds: float) -> float:
+        """Pass it on; of the rest of the run nothing is known here."""
+        self._out.say(news="blocking", seconds=seconds)
+        return seconds
+
     def follow(self, sample: Callable[[], Progress | None] | None) -> None:
         """Have `sample` called by the pulse."""
         with self._guard:

@@ -109,6 +109,8 @@ class IsolatedSession:
                 report.progress(from_json(Progress, message["progress"]))
             elif message["news"] == "stage":
                 report.stage(message["stage"], message["message"])
+            elif message["news"] == "blocking":
+                report.blocking(message["seconds"])
             else:  # it heard that it should end
                 self._asked = 0
 

@@ -76,6 +76,8 @@ class Recorder:
         self.seen: list[Progress] = []
         self.stages: list[str] = []
         self.notes: list[str] = []
+        self.blocked = 0.0
+        self.spent = 0.0  # what the rest of the run has cost others
         self._on_stage = on_stage
         self._sample: Callable[[], Progress | None] | None = None
         self._guard = threading.Lock()
@@ -99,6 +101,11 @@ class Recorder:
         """Sample until told otherwise."""
         with self._guard:
             self._sample = sample
+
+    def blocking(self, seconds: float) -> float:
+        """Keep the most that was said."""
+        self.blocked = max(self.blocked, seconds)
+        return self.spent + self.blocked
 
     @contextmanager
     def sampling(self) -> Iterator[None]:

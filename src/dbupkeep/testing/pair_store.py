@@ -14,7 +14,7 @@ import pytest
 from dbupkeep.clock import SystemClock
 from dbupkeep.errors import LedgerError, UnknownName
 from dbupkeep.estimates import Measurement
-from dbupkeep.events import JobCompleted, StageReached
+from dbupkeep.events import JobCompleted, JobReturned, StageReached
 from dbupkeep.jobs import Job, JobStatus, JobType
 from dbupkeep.ledger import JobQuery, Tx
 from dbupkeep.operations import Operation
@@ -300,6 +300,26 @@ class KeepingTests:
         assert pair.reader.get("plan", "current") == {"n": 2}
         assert pair.reader.measurements() == [sample()]
         assert pair.ledger.prune(future) == 0
+
+    def test_what_a_run_cost_others_is_kept_by_attempt_and_summed(self, pair: Handles, other: Handles) -> None:
+        """Two operations at once lose none of it; what is said again does not count twice; it goes with the run."""
+        new = family("a", "b", slots=2)
+        pair.life.submit(new.submission)
+        first, second = (pair.begin(child) for child in new.children)
+        assert pair.life.blocking(first, 0.0) == (0.0, 0.0)
+        said = [(step / 10, step / 5) for step in range(1, 6)]
+        together(
+            lambda: [pair.life.blocking(first, one) for one, _ in said],
+            lambda: [other.life.blocking(second, two) for _, two in said],
+        )
+        assert pair.life.blocking(first, 0.4) == (0.5, 1.5)
+        pair.life.end(first, Ended(event=JobReturned(attempt=1)))
+        again = pair.begin(new.children[0])
+        assert pair.life.blocking(again, 1.0) == (1.5, 2.5)
+        for job in (again, second):
+            pair.life.end(job, Ended(event=done()))
+        pair.ledger.prune(SystemClock().now() + timedelta(days=1))
+        assert pair.reader.get("blocking", new.parent.id) is None
 
     def test_prune_forgets_old_plans_that_were_never_carried_out(self, pair: Handles) -> None:
         """A saved plan has no job that it goes with; a plan that is still wanted stays."""

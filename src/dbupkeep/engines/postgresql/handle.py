@@ -19,7 +19,7 @@ from dbupkeep.engines.postgresql.faults import CANCELLED, DENIED, WRONG_VALUE, e
 from dbupkeep.engines.postgresql.queries import query
 from dbupkeep.engines.postgresql.urls import key_of, parameters_of
 from dbupkeep.engines.postgresql.versions import OLDEST, Version
-from dbupkeep.errors import Busy, Interrupted, Kind, Lost, OperationError, Refused
+from dbupkeep.errors import Busy, Interrupted, Kind, Lost, OperationError, Refused, UpkeepError
 
 if TYPE_CHECKING:
     import psycopg
@@ -71,7 +71,7 @@ class Handle:
         self.purpose = purpose
         self._parameters = parameters_of(target.url, os.environ)
         self._stop = threading.Event()
-        self._late = threading.Event()  # the deadline passed
+        self._fault: UpkeepError | None = None  # why the work is stopped, where nobody asked for it
         self._busy = threading.Event()
         self._said: list[Said] = []
         self.connection, self.identity = self._opened()
@@ -100,12 +100,14 @@ class Handle:
             yield
         finally:
             self._stop.clear()
-            self._late.clear()
+            self._fault = None
             self.unlock_all()
 
     def check_stop(self) -> None:
-        """Raise `Interrupted` when a stop was asked for."""
+        """Raise `Interrupted` when a stop was asked for, or the fault for which the work is stopped."""
         if self._stop.is_set():
+            if self._fault is not None:
+                raise self._fault
             raise Interrupted("the work was stopped", why="it was asked to stop", hint="run it again to go on")
 
     def pause(self, seconds: float) -> None:
@@ -184,11 +186,11 @@ class Handle:
 
     # --- stopping ---
 
-    def interrupt(self, *, late: bool = False) -> Stop:
-        """Ask the running statement to end; from any thread. `late`: because its deadline passed."""
+    def interrupt(self, fault: UpkeepError | None = None) -> Stop:
+        """Ask the running statement to end; from any thread. It then raises `fault`, where that is given first."""
+        if fault is not None and not self._stop.is_set():
+            self._fault = fault
         self._stop.set()
-        if late:
-            self._late.set()
         if not self._busy.is_set() or self.connection.closed:
             return Stop.STOPPED
         try:
@@ -302,12 +304,8 @@ class Handle:
     def _failed(self, error: psycopg.Error) -> Exception:
         if error.sqlstate != CANCELLED:
             return error_of(error)
-        if self._late.is_set():
-            return OperationError(
-                "the work took longer than its deadline and was stopped",
-                hint="raise the setting `deadline` of the operation, or run it alone",
-                kind=Kind.INTERRUPTED,
-            )
+        if self._fault is not None:
+            return self._fault
         if self._stop.is_set():
             return error_of(error)
         return OperationError(

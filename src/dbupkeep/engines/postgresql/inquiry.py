@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dbupkeep.definitions import Policy, Setting
 from dbupkeep.engine import Scope
 from dbupkeep.engines.postgresql import needs
+from dbupkeep.engines.postgresql.blocking import BUDGET
 from dbupkeep.engines.postgresql.replicas import LIMITS
 from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.estimates import History
@@ -188,7 +189,11 @@ def propose(q: Inquiry, draft: Draft) -> Proposal:
         hold=draft.hold,
         covers={} if defer else draft.covers,
         members=tuple(table.name for table in draft.tables) if group else (),
-        options={"forced": q.policy.force, **draft.options},
+        options={
+            "forced": q.policy.force,
+            BUDGET: q.policy.blocking_budget.total_seconds(),
+            **draft.options,
+        },
         evidence=q.evidence(
             oids=json.dumps([int(needs.number(table.values, "oid")) for table in draft.tables]), **draft.evidence
         ),

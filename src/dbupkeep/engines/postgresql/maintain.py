@@ -15,7 +15,7 @@ from dbupkeep.engines.postgresql import needs, replicas, words
 from dbupkeep.engines.postgresql.faults import LOCK_NOT_AVAILABLE, PLAIN_WARNING, UNDEFINED_TABLE
 from dbupkeep.engines.postgresql.handle import Said
 from dbupkeep.engines.postgresql.names import identifier, split
-from dbupkeep.engines.postgresql.watch import Read, Watch, watched
+from dbupkeep.engines.postgresql.watch import Limits, Read, Watch, watched
 from dbupkeep.errors import Busy, Gone, Interrupted, Kind, Lost, NotPermitted, OperationError, Refused, UpkeepError
 from dbupkeep.facts import Value
 from dbupkeep.jobs import Effective
@@ -83,9 +83,10 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
     work = _Round(handle=handle, item=item, manner=manner, report=report, before=before, names=names)
     report.stage(manner.verb, item.object)
     started = perf_counter()
-    deadline = _number(item, "deadline")
+    limits = Limits(deadline=_number(item, "deadline"))
     read = manner.read(before) if len(names) == 1 else _phase_alone
-    with watched(handle, report, manner.view, read, deadline=deadline) as watch:
+    closely = bool(item.options.get("truncate"))
+    with watched(handle, item, report, manner.view, read, limits=limits, closely=closely) as watch:
         _do(work, watch)
     seconds = perf_counter() - started
     _check(work)
@@ -98,6 +99,7 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
             "lock_wait_seconds": round(watch.seen.lock_wait, 3),
             **({"replica_wait_seconds": round(lagged, 3)} if lagged > _NOTED else {}),
             **({"blocked": watch.seen.blocker} if watch.seen.blocker else {}),
+            **watch.toll.values(),
             **({"members": json.dumps(_short(before, names))} if len(names) > 1 else {}),
         },
         messages=tuple(dict.fromkeys(said.text for said in work.said)),
@@ -197,22 +199,23 @@ def _several(work: _Round, watch: Watch, oids: Sequence[int]) -> None:
     work.faults += [Busy(f"{work.names[oid]} is being maintained already") for oid in oids if oid in taken]
     left = [oid for oid in oids if oid not in taken]
     if left:
-        with _isolated([]):
+        with _isolated(work.handle, []):
             _statement(work, watch, left, skip_locked=True)
         left = _untouched(work, left)
     if not work.item.options.get("skip_locked"):
         for oid in left:
-            with _isolated(work.faults):
+            with _isolated(work.handle, work.faults):
                 _statement(work, watch, [oid], skip_locked=False)
 
 
 @contextmanager
-def _isolated(faults: list[UpkeepError]) -> Iterator[None]:
+def _isolated(handle: Handle, faults: list[UpkeepError]) -> Iterator[None]:
     """Keep a fault of one table from the others; a stop, a lost connection or a full disk ends them all."""
     try:
         yield
     except UpkeepError as error:
-        if isinstance(error, (Interrupted, Lost, Refused)) or error.kind in (Kind.INTERRUPTED, Kind.SPACE):
+        ends_all = isinstance(error, (Interrupted, Lost, Refused)) or error.kind in (Kind.INTERRUPTED, Kind.SPACE)
+        if ends_all or handle.stopping:
             raise
         faults.append(error)
 
@@ -228,6 +231,8 @@ def _statement(work: _Round, watch: Watch, oids: Sequence[int], *, skip_locked: 
         if _untouched(work, oids):
             raise
     except Busy as error:
+        if work.handle.stopping:  # others wait for it
+            raise
         raise Busy(error.what, why=watch.seen.blocker or error.why, hint=error.hint) from error.__cause__
 
 

@@ -259,6 +259,23 @@ SELECT a.state, a.wait_event_type, b.pid AS blocker, b.usename::text AS blocker_
      ORDER BY o.xact_start LIMIT 1) b ON true
  WHERE a.pid = %(pid)s
 
+-- name: held_up
+-- Who waits for a lock that a session (or one of a mark) holds, or queues behind one that it wants; ours do not count.
+SELECT w.pid, NULL::float8 AS seconds
+  FROM (SELECT DISTINCT pid FROM pg_locks WHERE NOT granted AND pid IS NOT NULL) w
+ WHERE pg_blocking_pids(w.pid) && (SELECT array_agg(pid) FROM pg_stat_activity
+                                    WHERE pid = %(pid)s OR application_name = nullif(%(tag)s, ''))
+   AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = w.pid
+                      AND (a.application_name LIKE 'dbupkeep:%%' OR a.backend_type = 'autovacuum worker'))
+
+-- name: held_up_14
+SELECT w.pid, extract(epoch FROM clock_timestamp() - w.waitstart)::float8 AS seconds
+  FROM (SELECT pid, min(waitstart) AS waitstart FROM pg_locks WHERE NOT granted AND pid IS NOT NULL GROUP BY pid) w
+ WHERE pg_blocking_pids(w.pid) && (SELECT array_agg(pid) FROM pg_stat_activity
+                                    WHERE pid = %(pid)s OR application_name = nullif(%(tag)s, ''))
+   AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = w.pid
+                      AND (a.application_name LIKE 'dbupkeep:%%' OR a.backend_type = 'autovacuum worker'))
+
 -- name: progress_vacuum
 SELECT * FROM pg_stat_progress_vacuum WHERE pid = %(pid)s
 

@@ -9,14 +9,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
-from dbupkeep.engines.postgresql import blockers, maintain, needs, remains, words
+from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, remains, words
 from dbupkeep.engines.postgresql.extensions import PGSTATINDEX
 from dbupkeep.engines.postgresql.indexes import pages_of
 from dbupkeep.engines.postgresql.names import identifier, split
 from dbupkeep.engines.postgresql.progress import of_reindex
 from dbupkeep.engines.postgresql.remains import Intent
 from dbupkeep.engines.postgresql.versions import Version
-from dbupkeep.engines.postgresql.watch import watched
+from dbupkeep.engines.postgresql.watch import Limits, watched
 from dbupkeep.errors import Busy, Gone, Kind, Lost, Refused, UpkeepError
 from dbupkeep.facts import Value
 from dbupkeep.jobs import Effective
@@ -159,13 +159,13 @@ def _rebuild(handle: Handle, item: PlanItem, state: Row, report: Report) -> dict
 def _concurrently(handle: Handle, item: PlanItem, report: Report, intent: Intent) -> dict[str, Value]:
     tracker = Tracker(intent=intent)
     fault: UpkeepError | None = None
-    limits = {"deadline": _option(item, "deadline"), "patience": _option(item, "max_wait")}
-    with watched(handle, report, "progress_reindex", tracker.read, **limits) as watch:
+    limits = Limits(deadline=_option(item, "deadline"), patience=_option(item, "max_wait"))
+    with watched(handle, item, report, "progress_reindex", tracker.read, limits=limits) as watch:
         try:
             handle.perform(_statement(item, concurrently=True), lock_wait=0)
         except UpkeepError as error:
             fault = error
-    values: dict[str, Value] = {"lock_wait_seconds": round(watch.seen.lock_wait, 3)}
+    values: dict[str, Value] = {"lock_wait_seconds": round(watch.seen.lock_wait, 3), **watch.toll.values()}
     if watch.seen.blocker:
         values["blocked"] = watch.seen.blocker
     if fault is None:
@@ -176,7 +176,9 @@ def _concurrently(handle: Handle, item: PlanItem, report: Report, intent: Intent
     done, left = settle(handle, intent, seen=tracker.seen, lock_wait=_option(item, "cleanup_wait"))
     if done:
         return {**values, "copies_left": len(left)}
-    raise _explained(fault, item, watch.seen.blocker if watch.seen.gave_up else "", left) from fault.__cause__
+    if not handle.stopping or watch.seen.gave_up:
+        fault = _waited(fault, item, watch.seen.blocker if watch.seen.gave_up else "")
+    raise _with_left(fault, left) from fault.__cause__
 
 
 def _come_back(handle: Handle, item: PlanItem, fault: Lost, *, lost_answer: bool) -> None:
@@ -202,14 +204,19 @@ def end_session(handle: Handle, pid: int, tag: str, *, patience: float = 10.0) -
     return True
 
 
-def _explained(fault: UpkeepError, item: PlanItem, blocker: str, left: list[Row]) -> UpkeepError:
-    """The error with what it means here; what could not be cleared up is said."""
-    if blocker or fault.kind is Kind.BUSY:
-        fault = Busy(
-            f"the rebuild of {item.object} was stopped: it waited too long",
-            why=blocker or fault.why,
-            hint="nothing is changed, and it comes back with the next run; `max_wait` says how long it may wait",
-        )
+def _waited(fault: UpkeepError, item: PlanItem, blocker: str) -> UpkeepError:
+    """The error with what it means here: that it waited for too long."""
+    if not blocker and fault.kind is not Kind.BUSY:
+        return fault
+    return Busy(
+        f"the rebuild of {item.object} was stopped: it waited too long",
+        why=blocker or fault.why,
+        hint="nothing is changed, and it comes back with the next run; `max_wait` says how long it may wait",
+    )
+
+
+def _with_left(fault: UpkeepError, left: list[Row]) -> UpkeepError:
+    """The error with what could not be cleared up."""
     if left:
         names = words.listed([f"{row['schema']}.{row['name']}" for row in left])
         fault.hint = f"{names} could not be dropped yet, is marked as ours, and goes with the next run; {fault.hint}"
@@ -217,10 +224,12 @@ def _explained(fault: UpkeepError, item: PlanItem, blocker: str, left: list[Row]
 
 
 def _blocking(handle: Handle, item: PlanItem, report: Report) -> dict[str, Value]:
+    blocking.admit(item, report, f"the rebuild of {item.object}")
     report.stage("rebuilding while writers wait", item.object)
-    with watched(handle, report, "progress_reindex", of_reindex, deadline=_option(item, "deadline")) as watch:
+    limits = Limits(deadline=_option(item, "deadline"))
+    with watched(handle, item, report, "progress_reindex", of_reindex, limits=limits, closely=True) as watch:
         with_tries(handle, item, _statement(item, concurrently=False))
-    return {"lock_wait_seconds": round(watch.seen.lock_wait, 3)}
+    return {"lock_wait_seconds": round(watch.seen.lock_wait, 3), **watch.toll.values()}
 
 
 def with_tries(handle: Handle, item: PlanItem, statement: Any) -> list[Said]:  # noqa: ANN401 - psycopg's Composable
@@ -230,6 +239,8 @@ def with_tries(handle: Handle, item: PlanItem, statement: Any) -> list[Said]:  #
         try:
             return handle.perform(statement, lock_wait=_option(item, "lock_wait"))
         except Busy as error:
+            if handle.stopping:  # others wait for it
+                raise
             if number == tries:
                 raise Busy(
                     f"the lock on {item.object} could not be had", why=f"{tries} tries of {_option(item, 'lock_wait')} s"

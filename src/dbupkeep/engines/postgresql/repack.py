@@ -20,7 +20,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Report
-from dbupkeep.engines.postgresql import blockers, needs, words
+from dbupkeep.engines.postgresql import blockers, blocking, needs, words
+from dbupkeep.engines.postgresql.blocking import CLOSELY, Toll
 from dbupkeep.engines.postgresql.extensions import READY, REPACK
 from dbupkeep.engines.postgresql.names import split
 from dbupkeep.errors import Busy, Kind, OperationError, Refused, UpkeepError
@@ -37,7 +38,6 @@ _DEBIAN = Path("/usr/lib/postgresql")
 _LOCK_SECONDS = 0
 """As it counts whole seconds, and makes each try 0.1 s longer than the one before, none waits for more than 0.5 s."""
 
-_LOOK = 0.25
 _GRACE = 15.0
 """Seconds that the client gets to clear up by itself when it is told to stop."""
 
@@ -102,7 +102,7 @@ def run(handle: Handle, item: PlanItem, report: Report, table: Mapping[str, Any]
     now = handle.rows("heap_state", {"schema": schema, "name": name})
     if now and now[0]["filenode"] == table["filenode"]:
         raise client.failure()
-    return {"lock_wait_seconds": round(client.waited, 3)}
+    return {"lock_wait_seconds": round(client.waited, 3), **client.toll.values()}
 
 
 def noted(notes: Sequence[str]) -> dict[str, int] | None:
@@ -163,7 +163,9 @@ class _Client:
         self._handle, self._item, self._report = handle, item, report
         self._said: deque[str] = deque(maxlen=_SAID)
         self._stopped_for = ""
+        self._fault: Busy | None = None
         self.waited = 0.0
+        self.toll = Toll()
 
     def work(self) -> None:
         """Run it to its end, whatever that is. Raises `Interrupted` when a stop was asked for."""
@@ -171,9 +173,10 @@ class _Client:
             reader = threading.Thread(target=self._read, args=(process,), daemon=True)
             reader.start()
             started = looked = perf_counter()
-            while not _ended(process, _LOOK):
+            while not _ended(process, CLOSELY):
                 now = perf_counter()
                 self._look(now - looked)
+                self._count_the_toll()
                 looked = now
                 if self._stopped_for or self._must_stop(now - started):
                     _stop(process)
@@ -184,6 +187,8 @@ class _Client:
     def failure(self) -> UpkeepError:
         """Why the table is still the old one."""
         said = next((line for line in reversed(self._said) if line.startswith(("ERROR", "WARNING"))), "")
+        if self._fault is not None:
+            return self._fault
         if self._stopped_for == "deadline":
             return OperationError(
                 "the work took longer than its deadline and was stopped", hint="raise `deadline`", kind=Kind.INTERRUPTED
@@ -233,6 +238,12 @@ class _Client:
         with suppress(UpkeepError):
             rows = self._handle.rows("at_work_under", {"tag": self._handle.tag})
             self._report.progress(Progress(stage=_stage(rows)))
+
+    def _count_the_toll(self) -> None:
+        with suppress(UpkeepError):
+            if self.toll.look(self._handle, self._handle.identity.pid, self._handle.tag):
+                self._fault = blocking.over(self._item, self._report, self.toll.seconds)
+                self._stopped_for = "budget" if self._fault else ""
 
     def _must_stop(self, passed: float) -> bool:
         deadline, patience = (needs.number(self._item.options, name) for name in ("deadline", "max_wait"))

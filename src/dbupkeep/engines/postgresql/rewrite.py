@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
-from dbupkeep.engines.postgresql import blockers, maintain, needs, repack, volumes, words
+from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, repack, volumes, words
 from dbupkeep.engines.postgresql.extensions import READY
 from dbupkeep.engines.postgresql.heap import KIND
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry, hold_of
@@ -17,7 +17,7 @@ from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.names import identifier, split
 from dbupkeep.engines.postgresql.progress import of_rewrite
 from dbupkeep.engines.postgresql.rebuild import with_tries
-from dbupkeep.engines.postgresql.watch import watched
+from dbupkeep.engines.postgresql.watch import Limits, watched
 from dbupkeep.errors import Gone, Kind, Refused
 from dbupkeep.facts import ObjectFacts, Value
 from dbupkeep.jobs import Effective
@@ -93,6 +93,7 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
     state = resolved(handle, item)
     handle.lock(state["oid"], item.object)
     _check_space(handle, item, state)
+    blocking.admit(item, report, f"the rewrite of {item.object}")
     started_wal, started = handle.row("wal")["bytes"], perf_counter()
     before = sizes(state)
     values: Mapping[str, Value]
@@ -166,12 +167,12 @@ def _statement(handle: Handle, item: PlanItem, report: Report, state: Mapping[st
             handle, [state["oid"]], needs.number(item.options, "blocker_age"), f"the rewrite of {item.object}"
         )
     report.stage(f"rewriting ({item.method})", item.object)
-    limit = "lock_budget" if item.method == FULL else "deadline"
+    limits = Limits(deadline=needs.number(item.options, "lock_budget" if item.method == FULL else "deadline"))
     view, name = ("progress_rewrite", identifier(item.object))
     statement = sql.SQL("VACUUM (FULL) {}" if item.method == FULL else "REPACK (CONCURRENTLY) {}").format(name)
-    with watched(handle, report, view, of_rewrite, deadline=needs.number(item.options, limit)) as watch:
+    with watched(handle, item, report, view, of_rewrite, limits=limits, closely=True) as watch:
         with_tries(handle, item, statement)
-    return {"lock_wait_seconds": round(watch.seen.lock_wait, 3)}
+    return {"lock_wait_seconds": round(watch.seen.lock_wait, 3), **watch.toll.values()}
 
 
 def _check_space(handle: Handle, item: PlanItem, state: Mapping[str, Any]) -> None:

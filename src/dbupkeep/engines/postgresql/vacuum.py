@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
-from dbupkeep.engines.postgresql import maintain, needs, surroundings, words
+from dbupkeep.engines.postgresql import blocking, maintain, needs, surroundings, words
 from dbupkeep.engines.postgresql.grouping import Due, Share, shares
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
@@ -58,6 +58,8 @@ def propose(q: Inquiry) -> list[Proposal]:
 
 def run(handle: Handle, item: PlanItem, report: Report) -> Work:
     """Do it; see `maintain.run` for what it raises."""
+    if item.options.get("truncate"):
+        blocking.admit(item, report, f"VACUUM of {item.object}")
     if item.options.get("aggressive"):
         handle.rows(_AGGRESSIVE, {"age": str(int(item.options.get("freeze_min_age") or 0))})
     return maintain.run(handle, item, report, _manner(item))

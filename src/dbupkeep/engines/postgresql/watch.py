@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from dbupkeep import logs
 from dbupkeep.engine import Report
+from dbupkeep.engines.postgresql import blocking
+from dbupkeep.engines.postgresql.blocking import CLOSELY, Toll
 from dbupkeep.engines.postgresql.progress import waiting
-from dbupkeep.errors import UpkeepError
+from dbupkeep.errors import Kind, OperationError, UpkeepError
 from dbupkeep.logs import printable
+from dbupkeep.plans import PlanItem
 from dbupkeep.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,14 +32,22 @@ SETS_IN = 0.4
 PERIOD = 0.5
 """Seconds until the first look, and between looks."""
 
-GONE_LOOKS = 4
-"""So many looks in a row at an idle session mean that its answer got lost on the way."""
+GONE = 1.5
+"""Seconds for which a session was seen idle that mean that its answer got lost on the way."""
 
 LOOK_PATIENCE = 5.0
 """Seconds after which a look that hangs is cut off, to be made anew over another connection."""
 
 _GRACE = 5.0
 """Seconds that a cancelled statement gets to end before the connection is cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When the work is stopped, in seconds; 0 for never."""
+
+    deadline: float = 0.0  # for all of it
+    patience: float = 0.0  # for its waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,22 +64,27 @@ class Seen:
 class Watch:
     """The looking on at one statement, or at several in a row."""
 
-    def __init__(self, handle: Handle, view: str, read: Read, *, deadline: float = 0.0, patience: float = 0.0) -> None:
-        """`view` is the named query of the progress; `deadline` for all of it and `patience` for waits, 0 for none."""
+    def __init__(
+        self, handle: Handle, item: PlanItem, report: Report, view: str, read: Read, *, limits: Limits, closely: bool
+    ) -> None:
+        """`view` is the named query of the progress; `closely` looks often, at what could hold many up."""
         self._handle = handle
+        self._item = item
+        self._report = report
         self._view = view
         self._read = read
-        self._deadline = deadline
-        self._patience = patience
+        self._limits = limits
+        self._sets_in, self._period = (CLOSELY, CLOSELY) if closely else (SETS_IN, PERIOD)
         self._started = perf_counter()
         self._ended = threading.Event()
         self._other: Handle | None = None
         self._progress: Progress | None = None
         self._look_began: float | None = None
-        self._idle = 0
+        self._idle_since: float | None = None
         self._blocked_since: float | None = None
         self._late_since: float | None = None
         self.seen = Seen()
+        self.toll = Toll()
 
     def sample(self) -> Progress | None:
         """The last word; never waits. Cuts off a look that hangs: it is called by another thread, now and then."""
@@ -85,8 +101,10 @@ class Watch:
         return thread
 
     def end(self, thread: threading.Thread) -> None:
-        """End it; a connection that hangs is cut."""
+        """End it; a connection that hangs is cut. Who waited at the last look waited until now."""
         self._ended.set()
+        if self.toll.end(perf_counter()):
+            self._report.blocking(self.toll.seconds)
         thread.join(timeout=0.2)
         if thread.is_alive() and self._other is not None:
             self._other.hang_up()
@@ -94,12 +112,12 @@ class Watch:
 
     def _go_on(self) -> None:
         try:
-            if self._ended.wait(SETS_IN):
+            if self._ended.wait(self._sets_in):
                 return
             while not self._ended.is_set():
                 self._watch_the_clock()
                 self._look()
-                self._ended.wait(PERIOD)
+                self._ended.wait(self._period)
         finally:
             if self._other is not None:
                 self._other.close()
@@ -113,6 +131,7 @@ class Watch:
             self._look_began = perf_counter()
             state = self._other.rows("looking_on", asked)
             found = self._other.rows(self._view, asked)
+            self._count_the_toll(self._other)
         except UpkeepError:
             self._other = None
             return
@@ -125,6 +144,13 @@ class Watch:
         if sentence:
             progress = replace(progress or Progress(), stage=sentence)
         self._progress = progress or self._progress
+
+    def _count_the_toll(self, other: Handle) -> None:
+        """Who waits for us; where that has cost the run's budget, what runs is stopped."""
+        if self.toll.look(other, self._handle.identity.pid, self._handle.tag):
+            fault = blocking.over(self._item, self._report, self.toll.seconds)
+            if fault is not None:
+                self._handle.interrupt(fault)
 
     def _note_lock(self, state: list[dict[str, Any]]) -> str:
         now = perf_counter()
@@ -143,30 +169,42 @@ class Watch:
 
     def _note_lost_answer(self, state: list[dict[str, Any]]) -> None:
         at_work = self._handle.at_work
-        self._idle = self._idle + 1 if at_work and (not state or state[0]["state"] == "idle") else 0
-        if self._idle >= GONE_LOOKS:
+        idle = at_work and (not state or state[0]["state"] == "idle")
+        now = perf_counter()
+        self._idle_since = (self._idle_since or now) if idle else None
+        if self._idle_since is not None and now - self._idle_since >= GONE:
             self.seen = replace(self.seen, lost_answer=True)
             self._handle.hang_up()
 
     def _watch_the_clock(self) -> None:
         now = perf_counter()
-        waited_enough = bool(self._patience) and self.seen.lock_wait >= self._patience
-        if not waited_enough and (not self._deadline or now - self._started < self._deadline):
+        deadline, patience = self._limits.deadline, self._limits.patience
+        waited_enough = bool(patience) and self.seen.lock_wait >= patience
+        if not waited_enough and (not deadline or now - self._started < deadline):
             return
         self.seen = replace(self.seen, gave_up=waited_enough)
         if self._late_since is None:
             self._late_since = now
-        self._handle.interrupt(late=True)
+        self._handle.interrupt(_too_late())
         if now - self._late_since > _GRACE:
             self._handle.hang_up()
 
 
+def _too_late() -> OperationError:
+    return OperationError(
+        "the work took longer than its deadline and was stopped",
+        hint="raise the setting `deadline` of the operation, or run it alone",
+        kind=Kind.INTERRUPTED,
+    )
+
+
 @contextmanager
 def watched(
-    handle: Handle, report: Report, view: str, read: Read, *, deadline: float = 0.0, patience: float = 0.0
-) -> Iterator[Watch]:
-    """Have the statements inside looked at."""
-    watch = Watch(handle, view, read, deadline=deadline, patience=patience)
+    handle: Handle, item: PlanItem, report: Report, view: str, read: Read, *, limits: Limits | None = None,
+    closely: bool = False,
+) -> Iterator[Watch]:  # fmt: skip
+    """Have the statements inside looked at: how far they are, who blocks them, and whom they block."""
+    watch = Watch(handle, item, report, view, read, limits=limits or Limits(), closely=closely)
     thread = watch.start()
     report.follow(watch.sample)
     try:
