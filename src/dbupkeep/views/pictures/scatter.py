@@ -1,0 +1,50 @@
+"""Predicted against actual: a point for each operation, and the line on which a prediction was right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dbupkeep.views.pictures.svg import Scale, Svg, decades, element, line, link, picture, text
+
+SIDE = 420.0
+LEFT, RIGHT, TOP, BOTTOM = 64.0, 14.0, 14.0, 44.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One operation; both values above 0."""
+
+    predicted: float
+    actual: float
+    kind: str  # the operation
+    note: str
+    href: str = ""
+
+
+def scatter(points: Sequence[Point], *, title: str, told: Callable[[float], str]) -> Svg:
+    """Draw the points on logarithmic axes; `told` says a value in words."""
+    values = [value for point in points for value in (point.predicted, point.actual)] or [1.0, 10.0]
+    marks = decades(min(values), max(values))
+    x = Scale(marks[0], marks[-1], LEFT, SIDE - RIGHT, logarithmic=True)
+    y = Scale(marks[0], marks[-1], SIDE - BOTTOM, TOP, logarithmic=True)
+    parts = [*_axes(marks, x, y, told), line(x(marks[0]), y(marks[0]), x(marks[-1]), y(marks[-1]), kind="right")]
+    for point in points:
+        drawn = element(
+            "circle", element("title", point.note), cx=x(point.predicted), cy=y(point.actual), r=4,
+            class_=f"point op-{point.kind}",
+        )  # fmt: skip
+        parts.append(link(point.href, drawn))
+    return picture(title, parts, width=SIDE, height=SIDE, kind="scatter")
+
+
+def _axes(marks: Sequence[float], x: Scale, y: Scale, told: Callable[[float], str]) -> Iterator[Svg]:
+    every = -(-len(marks) // 6)
+    for number, value in enumerate(marks):
+        yield line(x(value), TOP, x(value), SIDE - BOTTOM, kind="grid")
+        yield line(LEFT, y(value), SIDE - RIGHT, y(value), kind="grid")
+        if number % every == 0:
+            yield text(x(value), SIDE - BOTTOM + 16, told(value), kind="tick", anchor="middle")
+            yield text(LEFT - 8, y(value) + 4, told(value), kind="tick", anchor="end")
+    yield text((LEFT + SIDE - RIGHT) / 2, SIDE - 6, "predicted →", kind="axis", anchor="middle")
+    yield text(LEFT, TOP - 2, "↑ actual", kind="axis")
