@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
+from dbupkeep.audit import Act
 from dbupkeep.clock import Clock
-from dbupkeep.codec import from_json, to_json
+from dbupkeep.codec import from_json, rfc3339, to_json
 from dbupkeep.errors import UnknownName, UsageError
 from dbupkeep.ledger import Reader
 from dbupkeep.lifecycle import Lifecycle
@@ -142,10 +143,11 @@ class Access:
                 del tokens[oldest[0]]
             tokens[name] = token
 
-        self._change("tokens", Token, change)
+        detail = {"role": role.word, "expires_at": token.expires_at and rfc3339(token.expires_at)}
+        self._change("tokens", Token, change, Act(who=by, what="token_create", on=name, detail=detail))
         return text
 
-    def revoke(self, name: str, *, by: str) -> Token:  # noqa: ARG002 - the audit trail
+    def revoke(self, name: str, *, by: str) -> Token:
         """End a token and its sessions, from the next request on. Raises `UnknownName`; safe to repeat."""
         now = self._clock.now()
         revoked: list[Token] = []
@@ -157,7 +159,7 @@ class Access:
                 tokens[name] = replace(tokens[name], revoked_at=now)
             revoked[:] = [tokens[name]]
 
-        self._change("tokens", Token, change)
+        self._change("tokens", Token, change, Act(who=by, what="token_revoke", on=name))
         return revoked[0]
 
     def use(self, used: Mapping[str, datetime]) -> None:
@@ -184,20 +186,22 @@ class Access:
                 del sessions[key]
             sessions[digest(secret)] = session
 
-        self._change("sessions", Session, change)
+        self._change("sessions", Session, change, Act(who=f"token {token.name}", what="log_in"))
         return secret
 
     def close_session(self, secret: str) -> None:
         """Log a browser out; safe to repeat."""
         self._change("sessions", Session, lambda sessions: sessions.pop(digest(secret), None))
 
-    def _change(self, key: str, cls: type[Any], change: Callable[[dict[str, Any]], object]) -> None:
+    def _change(
+        self, key: str, cls: type[Any], change: Callable[[dict[str, Any]], object], act: Act | None = None
+    ) -> None:
         def changed(document: Mapping[str, Any]) -> Mapping[str, Any]:
             entries = _read(cls, document)
             change(entries)
             return {name: to_json(entry) for name, entry in entries.items()}
 
-        self._lifecycle.amend(KIND, key, changed)
+        self._lifecycle.amend(KIND, key, changed, act)
 
 
 def digest(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dbupkeep import engines
+from dbupkeep.audit import acting, actor
 from dbupkeep.clock import Clock, SystemClock, new_id
 from dbupkeep.codec import from_json, rfc3339, to_json
 from dbupkeep.errors import UnknownName, UsageError
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 
 
 EVERY_DAY = timedelta(days=1)
+
+AUDIT_KEPT = timedelta(days=400)
+"""How long entries of the audit trail are kept at least, however early their runs are forgotten."""
+
+RETENTION = "retention"
+"""Who forgets what is old when nobody asks for it."""
 
 
 def default_ledger() -> str:
@@ -119,9 +126,14 @@ class App:
         return Scheduler(reader=self.reader, lifecycle=self.lifecycle, runs=self.runs, clock=self.clock)
 
     def prune(self, older_than: timedelta) -> int:
-        """Forget runs that ended longer ago than that, and worker processes that are gone; returns jobs removed."""
+        """Forget runs that ended longer ago than that, and worker processes that are gone; returns jobs removed.
+
+        Of the audit trail only what is older than `AUDIT_KEPT`, too.
+        """
         self.queue.prune()
-        return self.ledger.prune(self.clock.now() - older_than)
+        now = self.clock.now()
+        self.ledger.forget(now - max(older_than, AUDIT_KEPT), by=actor() or RETENTION)
+        return self.ledger.prune(now - older_than)
 
     def tidy(self, keep: timedelta) -> int:
         """Prune, at most once a day whoever asks; with `keep` 0 never. Returns jobs removed."""
@@ -130,7 +142,8 @@ class App:
         if not keep or ("at" in done and now - datetime.fromisoformat(done["at"]) < EVERY_DAY):
             return 0
         self.lifecycle.keep("chore", "prune", {"at": rfc3339(now)})
-        return self.prune(keep)
+        with acting(RETENTION):
+            return self.prune(keep)
 
     @property
     def lease(self) -> float:

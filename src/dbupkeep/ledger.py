@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from dbupkeep.audit import Act, Ends, Entry
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import Event, Recorded
 from dbupkeep.jobs import Delivery, Job, JobStatus
@@ -123,7 +124,34 @@ class Health:
     message: str = ""
 
 
-class Ledger(Protocol):
+class Trail(Protocol):
+    """The audit trail: what was asked for, by whom; entries are added and, when they are old, forgotten, never changed."""
+
+    def record(self, tx: Tx, act: Act) -> Entry:
+        """Add an entry in a transaction; it becomes true with all else in it, so it stands in none without its act.
+
+        Others who add one wait for the end of the transaction: it comes last in it.
+        """
+        ...
+
+    def acts(self, *, before: int = 0, who: str = "", what: str = "", limit: int = 100) -> Sequence[Entry]:
+        """The newest entries first, from below the number `before` on (0: from the end); empty texts do not restrict."""
+        ...
+
+    def acts_after(self, seq: int, *, limit: int = 1000) -> Sequence[Entry]:
+        """Entries with a higher number, in order."""
+        ...
+
+    def ends(self) -> Ends:
+        """Where the trail begins and ends, as it notes itself."""
+        ...
+
+    def forget(self, before: datetime, *, by: str) -> int:
+        """Remove entries older than that, and add one that says so; what is left can be checked as before."""
+        ...
+
+
+class Ledger(Trail, Protocol):
     """The durable record, for writing."""
 
     def transact(self, work: Callable[[Tx], T]) -> T:

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from dbupkeep.admission import Answer, Verdict, admit
+from dbupkeep.audit import Act, actor
 from dbupkeep.clock import Clock, SystemClock
-from dbupkeep.codec import from_json
+from dbupkeep.codec import from_json, rfc3339
 from dbupkeep.definitions import Window
 from dbupkeep.errors import IllegalTransition, Interrupted, UsageError
 from dbupkeep.events import (
@@ -52,6 +53,12 @@ BLOCKING = "blocking"
 
 MOST_AT_A_TIME = 1024
 """The highest limit of operations at a time, as of a target's `parallel`."""
+
+PLANS = ("plan", "run_plan")
+"""The kinds of documents that are plans to be carried out later."""
+
+NAMED = 3
+"""How many targets an entry of the audit trail names."""
 
 RETRIABLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.DEFERRED)
 
@@ -93,6 +100,7 @@ class Lifecycle:
 
         False, and nothing is written, if it was submitted before or somebody else had the turn.
         """
+        acts = _submitted(submission, actor())
 
         def work(step: Transaction) -> bool:
             if submission.once and step.tx.get("once", submission.once) is not None:
@@ -109,13 +117,21 @@ class Lifecycle:
             for job_id, event in submission.endings:
                 step.append(job_id, event)
             step.touched.update(submission.slots)
+            step.acts.extend(acts)
             return True
 
         return self._transact(work)
 
     def keep(self, kind: str, key: str, document: Mapping[str, Any]) -> None:
         """Store a document of its own, such as a plan that is to be carried out later."""
-        self._transact(lambda step: self._ledger.put(step.tx, kind, key, document))
+        who = actor()  # asked for here: another thread may run the closure
+
+        def work(step: Transaction) -> None:
+            self._ledger.put(step.tx, kind, key, document)
+            if kind in PLANS and who:
+                step.acts.append(Act(who=who, what="plan_save", on=key, target=str(document.get("name", ""))))
+
+        self._transact(work)
 
     def keep_all(self, documents: Sequence[tuple[str, str, Mapping[str, Any]]], turn: Turn) -> bool:
         """Store documents if nobody else had the turn; all or nothing, and whether it was all."""
@@ -129,14 +145,25 @@ class Lifecycle:
 
         return self._transact(work)
 
-    def amend(self, kind: str, key: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+    def amend(
+        self,
+        kind: str,
+        key: str,
+        change: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        act: Act | None = None,
+    ) -> None:
         """Store what `change` makes of a document (empty: there was none), nobody else in between."""
 
         def work(step: Transaction) -> None:
             self._ledger.put(step.tx, kind, key, {}, version=0)  # so that there is a row to lock
             self._ledger.put(step.tx, kind, key, change(step.tx.get(kind, key) or {}))
+            step.acts.extend([act] if act else ())
 
         self._transact(work)
+
+    def record(self, act: Act) -> None:
+        """Add to the audit trail what changes no job: a new configuration, a refused log-in."""
+        self._transact(lambda step: step.acts.append(act))
 
     def begin(self, delivery: Delivery, worker: str) -> Job | None:
         """Claim a delivery's attempt. None when there is nothing to run: it is stale, or was begun before and lost."""
@@ -236,7 +263,7 @@ class Lifecycle:
                 step.cancel(job, by)
             return step.known(job_id)
 
-        return self._transact(work)
+        return self._act("cancel", job_id, by, work)
 
     def stop(self, job_id: str, *, by: str = "") -> Job:
         """Have a run, or a database of one, end after what runs now: what waits ends at once. Final; safe to repeat.
@@ -255,7 +282,7 @@ class Lifecycle:
                 step.stop(job, by)
             return step.known(job_id)
 
-        return self._transact(work)
+        return self._act("stop", job_id, by, work)
 
     def limit(
         self,
@@ -274,6 +301,8 @@ class Lifecycle:
         `UsageError` for what is no limit.
         """
         _check_limits(at_a_time, until, self._clock.now())
+        given = {"at_a_time": at_a_time, "until": until and rfc3339(until), "open_end": open_end or None}
+        detail = {name: value for name, value in given.items() if value is not None}
 
         def work(step: Transaction) -> Job:
             root = step.going_on(step.root(job_id).id)
@@ -287,7 +316,7 @@ class Lifecycle:
                 step.deliver_waiting(root)
             return step.known(root.id)
 
-        return self._transact(work)
+        return self._act("limit", job_id, by, work, detail=detail)
 
     def skip(self, job_id: str, *, by: str = "") -> Job:
         """Leave out an operation that has not started, or all such below a parent. Raises `IllegalTransition`."""
@@ -307,7 +336,7 @@ class Lifecycle:
                     step.append(one.id, JobSkipped(reason=f"left out{said_by(by)}", barred=True))
             return step.known(job_id)
 
-        return self._transact(work)
+        return self._act("skip", job_id, by, work)
 
     def retry(self, job_id: str, *, by: str = "") -> Sequence[Job]:
         """Give another attempt to a job, or to what failed, was cancelled or deferred below a parent.
@@ -328,7 +357,7 @@ class Lifecycle:
                 )
             return [change.after for change in retried if change]
 
-        return self._transact(work)
+        return self._act("retry", job_id, by, work)
 
     def pause(self, job_id: str, *, by: str = "") -> Job:
         """Start nothing new in a run; what runs goes on. Safe to repeat."""
@@ -339,7 +368,7 @@ class Lifecycle:
                 step.append(root.id, RunPaused(by=by))
             return step.known(root.id)
 
-        return self._transact(work)
+        return self._act("pause", job_id, by, work)
 
     def resume(self, job_id: str, *, by: str = "") -> Job:
         """Let a paused run go on. Safe to repeat."""
@@ -351,7 +380,7 @@ class Lifecycle:
                 step.deliver_waiting(root)
             return step.known(root.id)
 
-        return self._transact(work)
+        return self._act("resume", job_id, by, work)
 
     def settle(self, parent_id: str) -> Job:
         """End a parent whose children have all ended. Safe to repeat, from any process."""
@@ -387,15 +416,58 @@ class Lifecycle:
     def _takes(self, tx: Tx, turn: Turn | None) -> bool:
         return turn is None or self._ledger.put(tx, turn.kind, turn.key, turn.document, version=turn.version)
 
+    def _act(
+        self,
+        what: str,
+        job_id: str,
+        by: str,
+        work: Callable[[Transaction], R],
+        detail: Mapping[str, Any] | None = None,
+    ) -> R:
+        """Do what somebody asks of a job, and say so in the audit trail; also when it is refused."""
+        who = by or actor()
+
+        def acted(step: Transaction) -> R:
+            job = step.tx.job(job_id)
+            result = work(step)
+            if who:
+                before = {"before": job.status.value} if job else {}
+                target = (job.target or job.name) if job else ""
+                step.acts.append(Act(who=who, what=what, on=job_id, target=target, detail={**before, **(detail or {})}))
+            return result
+
+        try:
+            return self._transact(acted)
+        except (IllegalTransition, UsageError) as error:
+            if who:
+                self.record(
+                    Act(who=who, what=what, on=job_id, outcome=f"refused: {error.message}", detail=detail or {})
+                )
+            raise
+
     def _transact(self, work: Callable[[Transaction], R]) -> R:
         def transaction(tx: Tx) -> R:
             step = Transaction(self._ledger, tx)
             result = work(step)
             deliveries = [*step.deliveries, *self._ledger.release(tx, step.touched)]
             self._queue.enqueue(tx, deliveries)
+            for act in step.acts:  # last, since others who add to the trail wait from here on
+                self._ledger.record(tx, act)
             return result
 
         return self._ledger.transact(transaction)
+
+
+def _submitted(submission: Submission, who: str) -> Sequence[Act]:
+    """What the audit trail says of a run that somebody starts; nothing of what a run starts itself."""
+    first = submission.jobs[0]
+    if not first.is_root or not who:
+        return ()
+    targets = sorted(submission.slots)
+    more = f" and {len(targets) - NAMED} more" if len(targets) > NAMED else ""
+    detail = {"name": first.name, "plan": first.plan_id, "operations": first.config.get("operations")}
+    known = {name: value for name, value in detail.items() if value}
+    return (Act(who=who, what="run", on=first.id, target=", ".join(targets[:NAMED]) + more, detail=known),)
 
 
 def _check_limits(at_a_time: int | None, until: datetime | None, now: datetime) -> None:

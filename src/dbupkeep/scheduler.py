@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from dbupkeep.audit import acting
 from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json, rfc3339, to_json
 from dbupkeep.definitions import JobDefinition
@@ -107,7 +108,8 @@ class Scheduler:
             return Fired(name=definition.name, do=decision.do, due=decision.due, reason=_reason(decision))
         once = f"schedule:{definition.name}:{rfc3339(decision.due)}"
         along = Submission(jobs=(), documents=documents, turn=turn, once=once)
-        run_id = self._runs.create_run(replace(definition, requested_by=REQUESTED_BY), along=along)
+        with acting(REQUESTED_BY):
+            run_id = self._runs.create_run(replace(definition, requested_by=REQUESTED_BY), along=along)
         if not run_id:
             if self._reader.get("once", once):  # of a time that a clock set back makes due again
                 self._lifecycle.keep_all(documents, turn)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dbupkeep.admission import Answer, Verdict
+from dbupkeep.audit import Act
 from dbupkeep.errors import IllegalTransition, Kind, OperationError, UnknownName
 from dbupkeep.events import (
     AttemptLost,
@@ -36,6 +37,7 @@ class Transaction:
         self.tx = tx
         self.touched: set[str] = set()
         self.deliveries: list[Delivery] = []
+        self.acts: list[Act] = []  # for the audit trail
 
     def known(self, job_id: str) -> Job:
         """A job that must exist."""

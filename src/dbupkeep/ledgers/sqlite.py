@@ -24,6 +24,7 @@ from dbupkeep.ledger import Change, Control, Health, Tx, Wait
 from dbupkeep.ledgers import rows
 from dbupkeep.ledgers.reads import RelationalReads
 from dbupkeep.ledgers.relational import RelationalTx, RelationalWrites
+from dbupkeep.ledgers.trails import RelationalTrail
 from dbupkeep.progress import Progress
 from dbupkeep.sql import Row, migrations, statements
 
@@ -106,7 +107,7 @@ class _Pending:
     error: BaseException | None = field(default=None)
 
 
-class SqliteLedger(RelationalReads):
+class SqliteLedger(RelationalReads, RelationalTrail):
     """Ledger and Reader on one SQLite file.
 
     Writers of one process share a connection and, when several wait, one commit: `transact` returns only after it.
@@ -128,6 +129,7 @@ class SqliteLedger(RelationalReads):
         self._sql = SqliteTx(self._writer)
         self._full = True
 
+    @override
     def transact(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction, with the closures of other threads that wait at that moment."""
         return cast("T", self._transact(_Pending(work=work)))

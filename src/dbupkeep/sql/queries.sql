@@ -271,3 +271,32 @@ delete from documents where kind = 'once' and key in (
 
 -- name: prune_jobs
 delete from jobs where correlation_id = :correlation_id
+
+-- name: audit_ends
+select pruned, pruned_seal, last, last_seal from audit_ends
+
+-- name: audit_ends_locked
+select pruned, pruned_seal, last, last_seal from audit_ends
+
+-- name: audit_insert
+insert into audit (seq, at, who, what, on_what, target, outcome, detail, previous, seal)
+values (:seq, :at, :who, :what, :on, :target, :outcome, :detail, :previous, :seal)
+
+-- name: audit_ended
+update audit_ends set last = :seq, last_seal = :seal
+
+-- name: audit_after
+select * from audit where seq > :after order by seq limit :limit
+
+-- name: audit_before
+select * from audit where seq < :before and (:who = '' or who = :who) and (:what = '' or what = :what)
+order by seq desc limit :limit
+
+-- name: audit_older
+select seq, seal from audit where at < :before order by seq desc limit 1
+
+-- name: audit_prune_through
+update audit_ends set pruned = :seq, pruned_seal = :seal
+
+-- name: audit_prune
+delete from audit where seq <= :seq

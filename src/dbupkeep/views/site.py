@@ -8,6 +8,7 @@ import dbupkeep
 from dbupkeep.clock import Clock
 from dbupkeep.views.api import events, jobs
 from dbupkeep.views.page import entrance, overview
+from dbupkeep.views.web.denials import Denials
 from dbupkeep.views.web.desk import Desk
 from dbupkeep.views.web.gate import Gate
 from dbupkeep.views.web.guard import Guard
@@ -36,7 +37,8 @@ def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
 
 def guarded(site: FastAPI, *, clock: Clock, hosts: Hosts | None = None, limits: Limits | None = None) -> Guard:
     """The site with all that stands before its routes; this is what a server serves."""
+    desk: Desk = site.state.desk
     return Guard(
         site=site, hosts=hosts or Hosts.of(), gate=site.state.gate, limits=limits or Limits(clock.monotonic),
-        https=site.state.https,
+        denials=Denials(desk.app.lifecycle.record, clock.monotonic), https=site.state.https,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from dbupkeep.ledgers.postgresql.sessions import SCHEMA, Address, Connection, Po
 from dbupkeep.ledgers.postgresql.statements import Outside, PostgresqlSql, in_psycopg, raise_translated
 from dbupkeep.ledgers.reads import RelationalReads
 from dbupkeep.ledgers.relational import RelationalTx, RelationalWrites
+from dbupkeep.ledgers.trails import RelationalTrail
 from dbupkeep.progress import Progress
 from dbupkeep.sql import Row, migrations
 
@@ -87,7 +88,7 @@ class PostgresqlTx(RelationalTx):
         return waited
 
 
-class PostgresqlLedger(RelationalReads):
+class PostgresqlLedger(RelationalReads, RelationalTrail):
     """Ledger and Reader on one PostgreSQL database."""
 
     def __init__(self, location: str, clock: Clock | None = None) -> None:
@@ -99,6 +100,7 @@ class PostgresqlLedger(RelationalReads):
         self._writes = RelationalWrites()
         self._rest = threading.Event()
 
+    @override
     def transact(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction, again where it met another one or lost its connection before the commit."""
         for turn in count(1):

@@ -56,3 +56,6 @@ select * from jobs
 where target = :target and type = :type and config::text = :config and id < :id
   and status not in ('pending', 'running')
 order by id desc limit 1
+
+-- name: audit_ends_locked
+select pruned, pruned_seal, last, last_seal from audit_ends for update

@@ -16,6 +16,7 @@ import click
 
 from dbupkeep.errors import DefinitionError, UpkeepError
 from dbupkeep.logs import LogFormat, printable, set_up
+from dbupkeep.views.cli.account import user
 from dbupkeep.views.terminal import Color, Terminal, standard_error, standard_output, wrap
 
 if TYPE_CHECKING:
@@ -75,10 +76,12 @@ class Console:
     def app(self, *, lease: float | None = None, isolate: bool = False) -> Iterator[App]:
         """Open the ledger, and close it in the end."""
         from dbupkeep.app import App
+        from dbupkeep.audit import acting
 
         app = App(self.ledger, lease=lease, isolate=isolate)
         try:
-            yield app
+            with acting(user()):
+                yield app
         finally:
             app.close()
 

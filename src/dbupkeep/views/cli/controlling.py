@@ -12,11 +12,11 @@ from dbupkeep.errors import UsageError
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.lifecycle import MOST_AT_A_TIME
 from dbupkeep.views import words
+from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.finding import find
 from dbupkeep.views.cli.job_words import short, state
-from dbupkeep.views.cli.requests import user
 from dbupkeep.views.cli.running import default_slots, execute
 from dbupkeep.views.moments import ahead
 

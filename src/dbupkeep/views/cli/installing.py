@@ -8,9 +8,9 @@ import sys
 import click
 
 from dbupkeep.views.cli import systemd
+from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
-from dbupkeep.views.cli.requests import user
 from dbupkeep.views.words import shell
 
 

@@ -22,6 +22,7 @@ from dbupkeep.manager import Planned
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Plan, RunPlan
 from dbupkeep.views.cli import selecting
+from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.console import Console
 
 if TYPE_CHECKING:
@@ -164,16 +165,6 @@ def key_of(text: str, config: Config) -> str:
     target = single_target(text, config)
     named = getattr(engines.load(target.engine), "key_of", None)
     return str(named(target)) if named else target.url
-
-
-def user() -> str:
-    """Who asks."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run as a user whom nobody named
-        return f"uid {os.getuid()}"
 
 
 def _job(config: Config, name: str, choice: Mapping[str, Any]) -> JobDefinition:

@@ -19,12 +19,13 @@ from dbupkeep.ledger import JobQuery
 from dbupkeep.logs import LogFormat, set_up
 from dbupkeep.plans import RunPlan
 from dbupkeep.views import words
+from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.console import LEVELS, Console, common
 from dbupkeep.views.cli.exits import Exit, of_outcome
 from dbupkeep.views.cli.finding import find, newest_unfinished
 from dbupkeep.views.cli.job_text import report
 from dbupkeep.views.cli.job_words import short
-from dbupkeep.views.cli.requests import Request, ask, in_lane, planning_options, user
+from dbupkeep.views.cli.requests import Request, ask, in_lane, planning_options
 from dbupkeep.views.cli.serving import Ending, carry_out
 from dbupkeep.views.cli.waiting import OWN
 from dbupkeep.views.plain import EventView, NoView, PlainView, View

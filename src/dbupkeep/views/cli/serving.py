@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from dbupkeep.errors import LedgerError
 from dbupkeep.jobs import Job
+from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.exits import Exit
-from dbupkeep.views.cli.requests import user
 from dbupkeep.views.cli.waiting import Standstill
 from dbupkeep.views.plain import View
 from dbupkeep.views.watching import Watch

@@ -8,17 +8,18 @@ is not public is refused without a caller even where a route forgets to ask for 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, quote
 
 from starlette.responses import RedirectResponse, Response
 
+from dbupkeep.audit import Act, acting
 from dbupkeep.errors import LedgerError
 from dbupkeep.views.web import forgery
+from dbupkeep.views.web.denials import Denials
 from dbupkeep.views.web.gate import Gate
 from dbupkeep.views.web.headers import protected
 from dbupkeep.views.web.hosts import Hosts
@@ -32,14 +33,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-log = logging.getLogger(__name__)
-
 LOG_IN = "/login"
 
 PUBLIC = frozenset({"/healthz", LOG_IN, "/favicon.ico"})
 """Paths that need no token; all below `/static/` needs none either."""
 
 LONGEST_PATH = 2048
+
+LONGEST_NOTED = 200
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -56,6 +57,7 @@ class Guard:
     hosts: Hosts
     gate: Gate
     limits: Limits
+    denials: Denials
     https: bool = False  # a proxy before us speaks TLS, and says who is calling
     body_seconds: float = BODY_SECONDS
     _scheme: str = field(init=False)
@@ -81,10 +83,25 @@ class Guard:
             await _respond(there.response, scope, answer.send)
         else:
             await self._pass_on(scope, _replayed(body, receive), answer)
+        if act := self._denied(scope, answer.status):
+            self.denials.note(act)
+
+    def _denied(self, scope: Scope, status: int) -> Act | None:
+        """What the audit trail says of an attempt that was refused: a log-in, or what a role or another site may not."""
+        path = path_of(scope)
+        what = {401: "log_in" if path == LOG_IN else "", 403: "request"}.get(status, "")
+        if not what:
+            return None
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        who = caller.name if caller else f"address {self.address(scope, dict(_decoded(scope)))}"
+        on = f"{scope['method']} {path}"[:LONGEST_NOTED]
+        return Act(who=who, what=what, on=on, outcome=f"refused: {status}")
 
     async def _pass_on(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        caller: Caller | None = scope["state"]["caller"]
         try:
-            await self.site(scope, receive, answer.send)
+            with acting(caller.name if caller else ""):
+                await self.site(scope, receive, answer.send)
         except Exception:
             if not answer.turned_away:
                 raise
@@ -180,11 +197,13 @@ class _Answer:
         self._secure = secure
         self._stream: str | None = None
         self.turned_away = False
+        self.status = 0
 
     async def send(self, message: Message) -> None:
         if self.turned_away:
             raise _Full
         if message["type"] == "http.response.start":
+            self.status = message["status"]
             public = _is_public(path_of(self._scope))
             message["headers"] = protected(message.get("headers", []), public=public, secure=self._secure)
             if _is_stream(message) and not self._open_stream():
@@ -249,14 +268,17 @@ def _headers(scope: Scope) -> dict[str, str]:
     """The headers of a request by name. One that comes twice is none: two readers might believe different ones."""
     found: dict[str, str] = {}
     twice: set[str] = set()
-    for raw, value in scope["headers"]:
-        name = raw.decode("latin-1").lower()
+    for name, value in _decoded(scope):
         if name in found:
             twice.add(name)
-        found[name] = value.decode("latin-1")
+        found[name] = value
     for name in twice & {"host", "origin", "authorization", "sec-fetch-site", "content-length", forgery.HEADER}:
         raise Problem(400, "bad_request", f"the header {name} came twice")
     return found
+
+
+def _decoded(scope: Scope) -> Iterator[tuple[str, str]]:
+    return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"])
 
 
 async def _read(receive: Receive) -> bytes:
