@@ -196,7 +196,7 @@ class Post:
         else:
             log.error("a message is given up", extra={**fields, "reason": failed.reason})
             state.given_up += 1
-        state.outbox, state.tries = state.outbox[1:], 0
+        state.outbox, state.tries, self._retry_at = state.outbox[1:], 0, 0.0
         self._keep()
         return True
 

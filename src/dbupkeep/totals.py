@@ -29,7 +29,7 @@ Labels = tuple[str, ...]
 class Totals:
     """Reads and adds to the document that it is given, in place."""
 
-    def __init__(self, document: MutableMapping[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
 
     def add(self, family: str, labels: Labels = (), amount: float = 1) -> None:
