@@ -112,6 +112,16 @@ class TargetSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What has not ended: operations by what they wait for."""
+
+    pending: int = 0  # not begun, or to be begun anew
+    deliverable: int = 0  # of those: nothing holds them any more but a worker that is free
+    running: int = 0
+    oldest_pending_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """The state of the ledger itself."""
 
@@ -242,6 +252,10 @@ class Reader(Protocol):
 
     def get(self, kind: str, key: str) -> Mapping[str, Any] | None:
         """A document."""
+        ...
+
+    def backlog(self) -> Backlog:
+        """What has not ended, counted cheaply enough to be asked every few seconds."""
         ...
 
     def targets(self) -> Sequence[TargetSummary]:

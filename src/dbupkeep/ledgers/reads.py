@@ -10,7 +10,7 @@ from dbupkeep.errors import UnknownName
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import Recorded
 from dbupkeep.jobs import Job
-from dbupkeep.ledger import JobQuery, Page, TargetSummary
+from dbupkeep.ledger import Backlog, JobQuery, Page, TargetSummary
 from dbupkeep.ledgers import rows
 from dbupkeep.sql import SqlTx
 
@@ -81,6 +81,18 @@ class RelationalReads:
         """A document."""
         row = self.reading().one("document", kind=kind, key=key)
         return rows.load(row["doc"]) if row else None
+
+    def backlog(self) -> Backlog:
+        """What has not ended."""
+        tx = self.reading()
+        waiting, out = tx.one("backlog_waiting") or {}, tx.one("backlog_out") or {}
+        oldest = tx.one("job", id=waiting["oldest"]) if waiting.get("oldest") else None
+        return Backlog(
+            pending=waiting.get("pending") or 0,
+            deliverable=out.get("deliverable") or 0,
+            running=out.get("running") or 0,
+            oldest_pending_at=rows.moment_or_none(oldest["created_at"]) if oldest else None,
+        )
 
     def targets(self) -> Sequence[TargetSummary]:
         """The targets that ever had a job."""

@@ -236,6 +236,15 @@ select status, count(*) as n from jobs group by status
 -- name: oldest_pending
 select min(created_at) as at from jobs where status = 'pending'
 
+-- name: backlog_waiting
+-- By the index of what has not ended alone: identifiers made later sort later, so the least one is the oldest.
+select count(case when status = 'pending' then 1 end) as pending, min(case when status = 'pending' then id end) as oldest
+from jobs where status in ('pending', 'running')
+
+-- name: backlog_out
+select count(case when status = 'pending' then 1 end) as deliverable, count(case when status = 'running' then 1 end) as running
+from jobs where released = 1 and status in ('pending', 'running')
+
 -- name: prunable
 select id from jobs where parent_id = id and status not in ('pending', 'running') and finished_at < :before
 order by id limit :limit

@@ -16,7 +16,7 @@ from dbupkeep.errors import LedgerError, UnknownName
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import JobCompleted, JobReturned, StageReached
 from dbupkeep.jobs import Job, JobStatus, JobType
-from dbupkeep.ledger import JobQuery, Tx
+from dbupkeep.ledger import Backlog, JobQuery, Tx
 from dbupkeep.operations import Operation
 from dbupkeep.testing.pair_kit import (
     TARGET,
@@ -332,12 +332,31 @@ class KeepingTests:
         assert pair.reader.get("run_plan", "saved") is None
         assert pair.reader.get("schedule", "saved") == {"n": 1}
 
+    def test_backlog_counts_what_has_not_ended(self, pair: Handles) -> None:
+        """Operations that wait, those of them that a worker could take, those at work; parents are none of them."""
+        assert pair.reader.backlog() == Backlog()
+        new = family("a", "b", "c")
+        pair.life.submit(new.submission)
+        waiting = pair.reader.backlog()
+        assert (waiting.pending, waiting.deliverable, waiting.running) == (3, 1, 0)
+        assert waiting.oldest_pending_at == pair.job(new.children[0].id).created_at
+        pair.begin(new.children[0])
+        working = pair.reader.backlog()
+        assert (working.pending, working.deliverable, working.running) == (2, 0, 1)
+        assert working.oldest_pending_at == pair.job(new.children[1].id).created_at
+        for child in new.children[1:]:
+            pair.life.skip(child.id)
+        rest = pair.reader.backlog()
+        assert (rest.pending, rest.running, rest.oldest_pending_at) == (0, 1, None)
+
     def test_event_numbers_are_not_used_again(self, pair: Handles) -> None:
         """A follower's cursor stays good when the newest events are pruned."""
+        assert pair.reader.newest() == 0
         new = family("a")
         pair.life.submit(new.submission)
         pair.finish(new.children[0])
         last = [event.seq for event in all_events(pair.reader)][-1]
+        assert pair.reader.newest() == last
         pair.ledger.prune(SystemClock().now() + timedelta(days=1))
         pair.life.submit(family("a").submission)
         assert min(event.seq for event in all_events(pair.reader)) > last
@@ -350,12 +369,10 @@ class KeepingTests:
         handles[0].life.submit(family("a").submission)
         for each in handles:
             each.ledger.migrate()
-        assert pair.reader.newest() == 0
             each.queue.migrate()
             assert len(each.everything()) == 2
         for each in handles:
             each.close()
-        assert pair.reader.newest() == last
             each.close()
 
     def test_newer_schema_is_refused(self, pair: Handles, opener: Opener) -> None:
