@@ -17,7 +17,7 @@ from dbupkeep.errors import UnknownName, UsageError
 from dbupkeep.hooks import RunHooks
 from dbupkeep.isolated import Isolation
 from dbupkeep.ledger import Ledger, Reader
-from dbupkeep.lifecycle import Lifecycle
+from dbupkeep.lifecycle import Lifecycle, Submission, Turn
 from dbupkeep.manager import JobManager, Planned
 from dbupkeep.managers.database_maintenance import DatabaseMaintenanceManager
 from dbupkeep.managers.discovery import DatabaseDiscoveryManager
@@ -152,11 +152,13 @@ class App:
 
         return lease_seconds() if self._lease is None else self._lease
 
-    def save(self, planned: Planned) -> str:
-        """Keep a plan to be applied later; returns its id."""
+    def save(self, planned: Planned, turn: Turn | None = None) -> bool:
+        """Keep a plan to be applied later, if nobody else had the turn; whether it was kept."""
         kind = "plan" if isinstance(planned, Plan) else "run_plan"
+        if turn is not None:
+            return self.lifecycle.keep_all([(kind, planned.id, to_json(planned))], turn)
         self.lifecycle.keep(kind, planned.id, to_json(planned))
-        return planned.id
+        return True
 
     def saved(self, plan_id: str) -> Planned:
         """A plan that was kept. Raises `UnknownName`."""
@@ -168,13 +170,17 @@ class App:
             return from_json(RunPlan, document)
         raise UnknownName(f"there is no saved plan {plan_id}", hint="`dbupkeep plan --save` prints the id of a new one")
 
-    def apply(self, planned: Planned) -> str:
-        """Submit exactly this plan. Raises `Refused` of kind `drift` when a target no longer fits it."""
+    def apply(self, planned: Planned, *, along: Submission | None = None) -> str:
+        """Submit exactly this plan. Raises `Refused` of kind `drift` when a target no longer fits it.
+
+        What `along` has (documents, a key that lets it happen once) is written in the same transaction; with a key that
+        was used before nothing is, and the first run's id is returned.
+        """
         if isinstance(planned, Plan):
             self.databases.check(planned)
         else:
             self.runs.check(planned)
-        return self.runs.submit(planned)
+        return self.runs.submit(planned, along=along)
 
     def drain(self, *, slots: int = 1, stop: threading.Event | None = None) -> None:
         """Execute what is in the queue until nothing is left that could run."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -94,6 +95,13 @@ class Lifecycle:
         self._ledger = ledger
         self._queue = queue
         self._clock = clock or SystemClock()
+        self._condition: Callable[[Tx], None] | None = None
+
+    def provided(self, condition: Callable[[Tx], None]) -> Lifecycle:
+        """The same verbs, each of which first asks in its own transaction: where that raises, nothing is done."""
+        same = copy(self)
+        same._condition = condition  # noqa: SLF001 - our own
+        return same
 
     def submit(self, submission: Submission) -> bool:
         """Write jobs and make deliverable what nothing holds: all or nothing.
@@ -128,19 +136,20 @@ class Lifecycle:
 
         def work(step: Transaction) -> None:
             self._ledger.put(step.tx, kind, key, document)
-            if kind in PLANS and who:
-                step.acts.append(Act(who=who, what="plan_save", on=key, target=str(document.get("name", ""))))
+            step.acts.extend(_kept(kind, key, document, who))
 
         self._transact(work)
 
     def keep_all(self, documents: Sequence[tuple[str, str, Mapping[str, Any]]], turn: Turn) -> bool:
         """Store documents if nobody else had the turn; all or nothing, and whether it was all."""
+        who = actor()
 
         def work(step: Transaction) -> bool:
             if not self._takes(step.tx, turn):
                 return False
             for kind, key, document in documents:
                 self._ledger.put(step.tx, kind, key, document)
+                step.acts.extend(_kept(kind, key, document, who))
             return True
 
         return self._transact(work)
@@ -447,6 +456,8 @@ class Lifecycle:
 
     def _transact(self, work: Callable[[Transaction], R]) -> R:
         def transaction(tx: Tx) -> R:
+            if self._condition is not None:
+                self._condition(tx)
             step = Transaction(self._ledger, tx)
             result = work(step)
             deliveries = [*step.deliveries, *self._ledger.release(tx, step.touched)]
@@ -468,6 +479,13 @@ def _submitted(submission: Submission, who: str) -> Sequence[Act]:
     detail = {"name": first.name, "plan": first.plan_id, "operations": first.config.get("operations")}
     known = {name: value for name, value in detail.items() if value}
     return (Act(who=who, what="run", on=first.id, target=", ".join(targets[:NAMED]) + more, detail=known),)
+
+
+def _kept(kind: str, key: str, document: Mapping[str, Any], who: str) -> Sequence[Act]:
+    """What the audit trail says of a document that somebody keeps: of plans, which are carried out later."""
+    if kind not in PLANS or not who:
+        return ()
+    return (Act(who=who, what="plan_save", on=key, target=str(document.get("name", ""))),)
 
 
 def _check_limits(at_a_time: int | None, until: datetime | None, now: datetime) -> None:

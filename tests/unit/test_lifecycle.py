@@ -18,7 +18,7 @@ from dbupkeep.definitions import ErrorPolicy, JobDefinition, OnError
 from dbupkeep.errors import IllegalTransition
 from dbupkeep.events import JobReturned, JobSkipped
 from dbupkeep.jobs import Delivery, Job, JobStatus, JobType, Outcome
-from dbupkeep.ledger import Wait
+from dbupkeep.ledger import Tx, Wait
 from dbupkeep.ledgers.sqlite import SqliteLedger
 from dbupkeep.lifecycle import RETURN_DELAY, Submission
 from dbupkeep.queues.embedded import EmbeddedQueue
@@ -257,6 +257,22 @@ def test_an_attempt_that_is_returned_after_a_cancel_is_not_made_again(handles: H
     assert handles.job(job.id).cancel_requested
     assert handles.life.begin(next_delivery(handles.job(job.id)), "w") is None
     assert (handles.job(job.id).status, handles.job(job.id).attempt) == (CANCELLED, 1)
+
+
+def test_a_verb_is_done_on_a_condition_that_is_asked_in_its_own_transaction(handles: Handles) -> None:
+    parent, (child,) = submit(handles, "a")
+
+    def running(tx: Tx) -> None:
+        job = tx.job(child.id)
+        if job is None or job.status is not RUNNING:
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        handles.life.provided(running).cancel(parent.id)
+    assert not handles.job(parent.id).status.ended
+    handles.begin(child)
+    assert handles.life.provided(running).cancel(parent.id).cancel_requested
+    assert handles.life.pause(parent.id).id == parent.id  # the verbs themselves have no condition
 
 
 def test_what_waits_can_be_left_out_and_the_rest_goes_on(handles: Handles) -> None:

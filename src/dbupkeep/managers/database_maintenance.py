@@ -114,15 +114,21 @@ class DatabaseMaintenanceManager:
             )
 
     def submit(
-        self, plan: Planned, parent_job_id: str | None = None, *, once: str = "", before: tuple[str, ...] = ()
-    ) -> str:
+        self, plan: Planned, parent_job_id: str | None = None, *, once: str = "", before: tuple[str, ...] = (),
+        along: Submission | None = None,
+    ) -> str:  # fmt: skip
         """Write the parent and its children and enqueue them in one transaction; return the parent's id.
 
-        With `once`, a second submission with the same key writes nothing and returns the first one's parent. The jobs `before` wait for the parent.
+        With `once`, a second submission with the same key writes nothing and returns the first one's parent.
+        The jobs `before` wait for the parent. What `along` has (documents, a turn, such a key) is written with them.
         """
         if isinstance(plan, RunPlan):
             raise UsageError("a plan of several databases is carried out by the action maintenance_run")
-        return self._send(self.submission(plan, self._starter(parent_job_id)), plan, once, before)
+        along = along or Submission(jobs=(), once=once)
+        submission = self.submission(plan, self._starter(parent_job_id))
+        documents = [*along.documents, *submission.documents]
+        submission = dataclasses.replace(submission, documents=documents, turn=along.turn)
+        return self._send(submission, plan, along.once, before)
 
     def submit_failed(
         self, step: Step, definition: JobDefinition, error: UpkeepError, parent_job_id: str, *, once: str = "",

@@ -33,7 +33,7 @@ class Databases(Protocol):
         """Refuse a plan that its target no longer fits."""
         ...
 
-    def submit(self, plan: Planned, parent_job_id: str | None = None) -> str:
+    def submit(self, plan: Planned, parent_job_id: str | None = None, *, along: Submission | None = None) -> str:
         """Submit the plan of one database."""
         ...
 
@@ -139,25 +139,31 @@ class MaintenanceRunManager:
         for one in plan.plans:
             self._databases.check(one)
 
-    def submit(self, plan: Planned, parent_job_id: str | None = None) -> str:
-        """Write the run, its parents and all their children in one transaction; return the run's id."""
+    def submit(self, plan: Planned, parent_job_id: str | None = None, *, along: Submission | None = None) -> str:
+        """Write the run, its parents and all their children in one transaction; return the run's id.
+
+        What `along` has is written with them; with a key in it that was used before nothing is, and the first run's
+        id is returned.
+        """
         if isinstance(plan, Plan):
-            return self._databases.submit(plan, parent_job_id)
+            return self._databases.submit(plan, parent_job_id, along=along)
         if not plan.plans:
             raise UsageError("the plan has nothing to do", hint="`dbupkeep plan` says why for each database")
         definition = JobDefinition(name=plan.name, steps=(), lane=plan.lane, errors=plan.errors)
         root = self._root(plan.name, definition, parent_job_id)
         parts = [self._databases.submission(one, root) for one in plan.plans]
         jobs = [job for part in parts for job in part.jobs]
-        self._lifecycle.submit(
-            Submission(
-                jobs=[root, *jobs],
-                waits=[wait for part in parts for wait in part.waits],
-                slots={target: count for part in parts for target, count in part.slots.items()},
-                endings=[ending for part in parts for ending in part.endings],
-                documents=[document for part in parts for document in part.documents],
-            )
+        along = along or Submission(jobs=())
+        submission = dataclasses.replace(
+            along,
+            jobs=[root, *jobs],
+            waits=[wait for part in parts for wait in part.waits],
+            slots={target: count for part in parts for target, count in part.slots.items()},
+            endings=[ending for part in parts for ending in part.endings],
+            documents=[*along.documents, *(document for part in parts for document in part.documents)],
         )
+        if not self._lifecycle.submit(submission):
+            return str((self._reader.get("once", along.once) or {}).get("job_id", ""))
         self._orchestrator.start_monitoring(root.id)
         return root.id
 
