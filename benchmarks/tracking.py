@@ -116,7 +116,7 @@ def _run(place: Place, count: int) -> Run:
     place.forget()
     engine = NoEngine(count=count, operations={Operation.VACUUM: "nothing"}, defaults={})
     app = App(str(place.state / "ledger.db"), load_engine=lambda _: engine, isolate=False)  # type: ignore[arg-type, return-value]
-    claims = _timed(app)
+    claims = timed(app)
     target = Target(name="x", url="none://x", parallel=8)
     step = Step(name="nothing", targets=(target,), operations=(Operation.VACUUM,))
     cpu, wall = time.process_time(), time.perf_counter()
@@ -136,7 +136,7 @@ def _run(place: Place, count: int) -> Run:
     return Run(cpu=cpu, wall=wall, claims=claims, parent_view=viewed - began, whole_document=ended - viewed)
 
 
-def _timed(app: App) -> list[float]:
+def timed(app: App) -> list[float]:
     """Have the time from the end of each job to the begin of the next one kept."""
     claims: list[float] = []
     last = 0.0
