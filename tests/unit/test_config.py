@@ -359,7 +359,36 @@ assert not {"pydantic", "tomllib", "platformdirs"} & set(sys.modules)
 def test_json_schema() -> None:
     schema = json_schema()
     assert json.loads(json.dumps(schema)) == schema
-    assert set(schema["properties"]) == {"version", "timezone", "retention", "targets", "windows", "policies", "jobs"}
+    sections = {"server", "targets", "windows", "policies", "jobs"}
+    assert set(schema["properties"]) == {"version", "timezone", "retention", *sections}
     assert set(Operation) <= set(schema["$defs"]["PolicyTable"]["properties"])
     operations = schema["$defs"]["StepTable"]["properties"]["operations"]["anyOf"][0]["items"]
     assert operations["enum"] == list(Operation)
+
+
+def test_the_server_has_its_place_in_the_file_and_in_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('version = 1\n[server]\nport = 9000\nallowed_hosts = ["db.example.org"]\n')
+    server = load(path, environ={"DBUPKEEP_SERVER__HOST": "10.0.0.5", "DBUPKEEP_SERVER__TLS_PROXY": "true"}).server
+    assert (server.host, server.port, server.allowed_hosts) == ("10.0.0.5", 9000, ("db.example.org",))
+    assert server.tls_proxy
+    assert not server.plain_http
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('allowed_hosts = ["*.example.org"]', "must be a host name"),
+        ('allowed_hosts = ["http://example.org"]', "must be a host name"),
+        ('root_path = "/x/"', "must be a path such as"),
+        ('root_path = "/../x;"', "must be a path such as"),
+        ("port = 70000", "must be at most 65535"),
+        ("tls_proxi = true", "tls_proxy"),
+    ],
+)
+def test_a_faulty_server_is_told(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"version = 1\n[server]\n{line}\n")
+    with pytest.raises(DefinitionError) as caught:
+        load(path, environ={})
+    assert said in caught.value.faults[0]

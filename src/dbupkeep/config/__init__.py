@@ -17,7 +17,18 @@ from dbupkeep.definitions import JobDefinition, Policy, Target, Window
 from dbupkeep.errors import UnknownName, UsageError
 from dbupkeep.logs import printable
 
-__all__ = ["FILE_NAME", "RETENTION", "SYSTEM_FOLDER", "Config", "Known", "Value", "find", "json_schema", "load"]
+__all__ = [
+    "FILE_NAME",
+    "RETENTION",
+    "SYSTEM_FOLDER",
+    "Config",
+    "Known",
+    "ServerSettings",
+    "Value",
+    "find",
+    "json_schema",
+    "load",
+]
 
 T = TypeVar("T")
 
@@ -35,11 +46,24 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Where a service has its API and page, and who may reach it."""
+
+    host: str = "127.0.0.1"
+    port: int = 8390
+    allowed_hosts: tuple[str, ...] = ()  # beside those of the machine itself
+    root_path: str = ""
+    tls_proxy: bool = False
+    plain_http: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """What a configuration defines, by name."""
 
     file: str = ""  # empty: none was found
     retention: timedelta = RETENTION  # of runs that ended; 0: for ever
+    server: ServerSettings = field(default_factory=ServerSettings)
     targets: Mapping[str, Target] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=lambda: {"default": Policy()})
@@ -104,6 +128,7 @@ def load(path: Path | None, *, environ: Mapping[str, str] | None = None, known: 
     return Config(
         file=document.file,
         retention=table.retention,
+        server=ServerSettings(**{**table.server.model_dump(), "allowed_hosts": tuple(table.server.allowed_hosts)}),
         targets=targets,
         windows=windows,
         policies=policies,

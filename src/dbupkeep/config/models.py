@@ -5,6 +5,7 @@ Imported only when a file is really read: pydantic costs more than the rest of a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -78,6 +79,18 @@ def _url(url: str, info: ValidationInfo) -> str:
     return url
 
 
+def _host(name: str) -> str:
+    if re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(?::[0-9]{1,5})?", name) is None:
+        raise ValueError("must be a host name, with a port where only that one counts: db.example.org")
+    return name
+
+
+def _root_path(path: str) -> str:
+    if re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)*", path) is None:
+        raise ValueError("must be a path such as /dbupkeep, without a slash at its end")
+    return path
+
+
 def _positive(value: timedelta) -> timedelta:
     if not value:
         raise ValueError("must be longer than 0")
@@ -124,6 +137,8 @@ Command = Annotated[list[Text], Field(max_length=100)]
 OverlapName = Annotated[
     str, _name_of("overlap"), WithJsonSchema({"type": "string", "enum": [overlap.value for overlap in Overlap]})
 ]
+HostName = Annotated[str, Field(max_length=260), AfterValidator(_host)]
+RootPath = Annotated[str, Field(max_length=256), AfterValidator(_root_path)]
 Later = dict[Name, Any]
 """Tables that are kept for parts of the program that are still to come."""
 
@@ -302,6 +317,25 @@ class JobTable(_Failing):
         return self
 
 
+class ServerTable(_Table):
+    """`[server]`: where `serve` has its API and page, and who may reach it."""
+
+    host: Name = Field(
+        default="127.0.0.1", description="Address to listen on; one that others reach needs one of both below."
+    )
+    port: int = Field(default=8390, ge=0, le=65535, description="Port to listen on; 0: any free one.")
+    allowed_hosts: list[HostName] = Field(
+        default=[], max_length=100, description="Names that it is called by, beside those of this machine itself."
+    )
+    root_path: RootPath = Field(default="", description="What a proxy puts before its paths, and takes away again.")
+    tls_proxy: bool = Field(
+        default=False, description="A proxy that speaks TLS is before it, and says who calls in X-Forwarded-For."
+    )
+    plain_http: bool = Field(
+        default=False, description="Others may reach it without TLS: tokens can be read on the network."
+    )
+
+
 class ConfigFile(_Table):
     """A configuration file of dbupkeep."""
 
@@ -310,6 +344,7 @@ class ConfigFile(_Table):
     retention: Duration = Field(
         default=RETENTION, description="How long runs that ended are kept; 0 keeps them for ever."
     )
+    server: ServerTable = Field(default=ServerTable(), description="Of the service's API and page.")
     targets: dict[Name, TargetTable] = Field(default={}, description="What is maintained, by name.")
     windows: dict[Name, WindowTable] = Field(default={}, description="When work may start, by name.")
     policies: dict[Name, PolicyTable] = Field(  # type: ignore[valid-type] # made above, at run time
@@ -320,6 +355,8 @@ class ConfigFile(_Table):
 
 def keys_at(key: tuple[str | int, ...]) -> Collection[str]:
     """The keys that the table at this place may have; none where any is allowed."""
+    if key == ("server",):
+        return ServerTable.model_fields
     shape = tuple(part for number, part in enumerate(key) if number % 2 == 0)  # every other part is a name or a number
     table: type[BaseModel] | None = _TABLES.get(shape) if len(key) == 2 * len(shape) else None
     return table.model_fields if table else ()

@@ -14,18 +14,32 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serving_http(
-    app: App, config: Callable[[], Config], *, host: str, port: int, say: Callable[[str], None]
+    app: App, config: Callable[[], Config], *, host: str | None, port: int | None, say: Callable[[str], None]
 ) -> Iterator[str]:
-    """Serve API and page for as long; gives their url. Raises `UsageError` when the place is taken."""
+    """Serve API and page for as long, where the configuration says unless it is said here; gives their url.
+
+    Raises `UsageError` when the place is taken, or is one that a service must not listen on.
+    """
     from dbupkeep.views.site import guarded, make_site
     from dbupkeep.views.web.desk import Desk
+    from dbupkeep.views.web.hosts import Hosts
+    from dbupkeep.views.web.reach import address_of, check_reach
     from dbupkeep.views.web.server import Server, listen
-    from dbupkeep.views.web.tokens import first_gate
+    from dbupkeep.views.web.tokens import first_gate, has_weak_token
 
-    place = listen(host, port)
+    settings = config().server
+    port = settings.port if port is None else port
+    family, address = address_of(host or settings.host, port)
+    warning = check_reach(
+        address, tls_proxy=settings.tls_proxy, plain_http=settings.plain_http, weak_token=has_weak_token()
+    )
+    place = listen(family, address, port)
     desk = Desk(app=app, config=config)
-    site = make_site(desk, first_gate(app, say))
-    server = Server(guarded(site, clock=app.clock), place)
+    site = make_site(desk, first_gate(app, say), https=settings.tls_proxy)
+    hosts = Hosts.of(settings.allowed_hosts, bound=address)
+    server = Server(guarded(site, clock=app.clock, hosts=hosts), place, root_path=settings.root_path)
+    if warning:
+        say(warning)
     say(f"API and page:  {server.url}")
     try:
         yield server.url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
@@ -9,11 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
+from dbupkeep.audit import Act, actor
 from dbupkeep.config import Config, find
 from dbupkeep.errors import LedgerError, UsageError
 from dbupkeep.jobs import Job, JobStatus
@@ -68,13 +71,20 @@ SHOWN = 200
     help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
 )
 @grace_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the HTTP API and the page.")
+@click.option("--host", help="Address of the HTTP API and the page; default: 127.0.0.1, or as [server] says.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8390, show_default=True, help="Their port; 0: any free one."
+    "--port", type=click.IntRange(0, 65535), help="Their port; 0: any free one; default: 8390, or as [server] says."
 )
 @common
 def serve(
-    console: Console, *, workers: int, slots: int | None, lease: float | None, grace: timedelta, host: str, port: int
+    console: Console,
+    *,
+    workers: int,
+    slots: int | None,
+    lease: float | None,
+    grace: timedelta,
+    host: str | None,
+    port: int | None,
 ) -> int:
     """Start the jobs of the configuration when they are due, execute them, and serve API and page, until told to stop.
 
@@ -125,6 +135,15 @@ class Configuration:
             return False
         return True
 
+    def act(self, what: str) -> Act:
+        """What the audit trail says of it: which file came into force, and the hash of what was in it."""
+        file = self.config.file
+        try:
+            digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+        except OSError:  # taken away in this moment; the next look sees it
+            digest = ""
+        return Act(who=actor(), what=what, on=file, detail={"sha256": digest} if digest else {})
+
     @contextmanager
     def hanging_up(self) -> Iterator[None]:
         """Take SIGHUP as the wish to read it again."""
@@ -164,6 +183,7 @@ class Service:
         scheduler, pause = self.app.scheduler(), threading.Event()
         scheduler.use(self.watched.config.jobs)
         self._greet()
+        self._guarded(lambda: self.app.lifecycle.record(self.watched.act("serve")))
         self.team.mend()
         notify("READY=1")
         look_at = tidy_at = self.app.clock.monotonic()
@@ -172,6 +192,7 @@ class Service:
             if now >= look_at:
                 look_at = now + LOOK
                 if self.watched.renew():
+                    self._guarded(lambda: self.app.lifecycle.record(self.watched.act("configuration_reload")))
                     scheduler.use(self.watched.config.jobs)
                     self._greet()
                 self._guarded(lambda: self._told(scheduler.look()))

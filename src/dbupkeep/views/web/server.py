@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 
@@ -12,18 +13,20 @@ from dbupkeep.views.web.guard import Guard
 
 BACKLOG = 128
 
+BEHIND = 10
+"""How far answers stand behind work where the processor is short, in steps of `nice`."""
+
 FAREWELL = 3
 """Seconds that open requests and streams get at the end."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
     """A listening socket. Raises `UsageError` when the place is taken or is no place of this machine."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((address, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise UsageError(
-            f"cannot listen on {host} port {port}", why=(error.strerror or str(error)).lower(),
+            f"cannot listen on {address} port {port}", why=(error.strerror or str(error)).lower(),
             hint="another service may be there; choose another with --port, or --port 0 for any free one",
         ) from error  # fmt: skip
 
@@ -31,15 +34,15 @@ def listen(host: str, port: int) -> socket.socket:
 class Server:
     """Serves a site until it is closed."""
 
-    def __init__(self, site: Guard, place: socket.socket) -> None:
+    def __init__(self, site: Guard, place: socket.socket, *, root_path: str = "") -> None:
         """Begin to serve on a listening socket, which is closed in the end."""
         config = uvicorn.Config(
             site, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=True,
-            timeout_graceful_shutdown=FAREWELL, proxy_headers=False,
+            timeout_graceful_shutdown=FAREWELL, proxy_headers=False, root_path=root_path,
         )  # fmt: skip
         self._place = place
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([place],), name="dbupkeep-http", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="dbupkeep-http", daemon=True)
         self._thread.start()
 
     @property
@@ -53,3 +56,8 @@ class Server:
         self._server.should_exit = True
         self._thread.join()
         self._place.close()
+
+    def _serve(self) -> None:
+        """The thread. Those that it starts, for routes and streams, stand behind the workers as it does."""
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
+        self._server.run([self._place])

@@ -35,6 +35,11 @@ def first_gate(app: App, say: Callable[[str], None], environ: Mapping[str, str] 
     return Gate(access, app.clock)
 
 
+def has_weak_token(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the environment gives a token that is short enough to be guessed."""
+    return 0 < len((os.environ if environ is None else environ).get(VARIABLE, "")) < SHORTEST
+
+
 def place_of(location: str) -> Path:
     """Where the first token's text is: beside a ledger that is a file; else in the state folder."""
     scheme, remote, _ = location.partition("://")
