@@ -31,6 +31,10 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "show": ("looking", "Show a job with all below it: before, after, reasons, errors."),
         "logs": ("following", "Print what happened to a job, a line each."),
         "watch": ("following", "Watch a run, from any process, until it ends."),
+        "report": (
+            "reporting",
+            "Report a run, or a period: given back, done, not done and why; as text, JSON or HTML.",
+        ),
         "history": ("history", "What past operations took and gave, against what was predicted."),
     },
     "Control": {
@@ -48,6 +52,8 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "worker": ("working", "Execute jobs until told to stop."),
         "doctor": ("inquiring", "Check versions, the ledger, and a database’s surroundings."),
         "config": ("configuring", "Check, show and locate the configuration."),
+        "token": ("tokens", "Make, list and revoke the tokens of API and page."),
+        "audit": ("auditing", "Show who asked for what, and check that the record of it is whole."),
         "prune": ("history", "Forget runs that ended long ago; measurements stay."),
         "install": ("installing", "Print what has the system start the service: a systemd unit."),
         "completion": ("completing", "Print the completion script of a shell."),

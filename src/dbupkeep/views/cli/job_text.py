@@ -34,7 +34,7 @@ def jobs_table(jobs: Sequence[Job], children_of: ChildrenOf, now: datetime) -> T
                 Cell(short(job), "dim"),
                 Cell(state(job), style),
                 Cell(words.name(job.name)),
-                Cell(_counts(job) if big else counts(job, children_of), "dim"),
+                Cell(words.listed([_counts(job) if big else counts(job, children_of), _again(job)]), "dim"),
                 Cell(words.size(gain) if gain > 0 else ""),
                 Cell(took(job)),
                 Cell(words.ago(job.started_at or job.created_at, now), "dim"),
@@ -236,6 +236,10 @@ _BAD: Mapping[str, str] = {
 def counts(job: Job, children_of: ChildrenOf) -> str:
     """The children of a parent, counted: its operations, or the databases of a run."""
     return databases_said(children_of(job.id)) if job.type == JobType.MAINTENANCE_RUN else _counts(job)
+
+
+def _again(job: Job) -> str:
+    return f"{job.stats.often:,} put off again and again" if job.stats.often else ""
 
 
 def _worked(root: Job, children_of: ChildrenOf) -> bool:

@@ -1,0 +1,62 @@
+"""Reports as one HTML file each, which asks for nothing from anywhere: to read, to print, to attach to a ticket.
+
+All that is put into a template is escaped, and names with control characters are written as for a terminal. Marked as
+safe are pictures alone, which escape for themselves, and their style.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dbupkeep.views import words
+from dbupkeep.views.pictures import timeline
+from dbupkeep.views.reports.digest import Digest
+from dbupkeep.views.reports.lanes import attempts, lanes
+from dbupkeep.views.reports.run import RunReport
+
+EVENTS_SHOWN = 1000
+"""Events that a file lists; the first ones."""
+
+DRAWN = 12
+"""Databases whose gains a digest draws as bars."""
+
+
+def run_html(report: RunReport, *, headline: str, now: datetime) -> str:
+    """The report of one run."""
+    made = attempts(report.entries, report.events, now)
+    root = report.root
+    running = None if root.status.ended else now
+    picture = timeline.timeline(lanes(made), title=f"timeline of {root.name}", now=running, closes=root.until)
+    values = {
+        "report": report, "headline": headline, "attempts": made, "picture": picture, "now": now,
+        "events": report.events[:EVENTS_SHOWN],
+    }  # fmt: skip
+    return _environment().get_template("run.html").render(values)
+
+
+def digest_html(digest: Digest, *, headline: str) -> str:
+    """The digest of a period."""
+    most = max([total.given_back for total in digest.databases[:DRAWN]], default=0)
+    return _environment().get_template("digest.html").render(digest=digest, headline=headline, most=most, drawn=DRAWN)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("dbupkeep.views.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        name=words.name, size=words.size, duration=words.duration, moment=words.moment, share=words.share,
+    )  # fmt: skip
+    made.globals.update(
+        gain=words.gain, counted=words.counted, listed=words.listed,
+        timeline_style=timeline.STYLE,
+    )  # fmt: skip
+    return made
