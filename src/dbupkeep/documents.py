@@ -6,11 +6,13 @@ added, never renamed or removed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from dbupkeep.audit import Entry
 from dbupkeep.codec import rfc3339, to_json
 from dbupkeep.events import Recorded
 from dbupkeep.facts import Notice
@@ -151,6 +153,21 @@ def _progress(job: Job, running: Iterable[Job], *, still_growing: bool) -> Docum
         "fraction": progress.fraction,
         "source": str(progress.source),
         "stage": progress.stage or None,
+    }
+
+
+def act_document(entry: Entry) -> Document:
+    """One entry of the audit trail; its seal is over exactly these texts and the seal before."""
+    return {
+        "seq": entry.seq,
+        "at": rfc3339(datetime.fromisoformat(entry.at)),
+        "who": entry.who,
+        "what": entry.what,
+        "on": entry.on or None,
+        "target": entry.target or None,
+        "outcome": entry.outcome,
+        "detail": json.loads(entry.detail),
+        "seal": entry.seal,
     }
 
 
