@@ -14,6 +14,7 @@ from html import escape
 from math import ceil
 
 from dbupkeep.logs import printable
+from dbupkeep.views.pictures.svg import Svg
 
 ROW, GAP, HEAD, AXIS = 18, 4, 20, 26
 """Heights in pixels: of a bar, between bars, of a lane's name, of the axis."""
@@ -122,17 +123,17 @@ class Span:
 def timeline(
     lanes: Sequence[Lane], *, title: str, name: str = "timeline", now: datetime | None = None,
     closes: datetime | None = None,
-) -> str:  # fmt: skip
+) -> Svg:  # fmt: skip
     """The picture; empty where no bar is. `name` makes its parts unique in a page, `closes` is drawn as a wall."""
     bars = [bar for lane in lanes for bar in lane.bars]
     if not bars:
-        return ""
+        return Svg()
     span = _span(bars, now, closes)
     drawn = [(lane, _rows(lane.bars)) for lane in lanes if lane.bars]
     height = AXIS + sum(HEAD + len(rows) * (ROW + GAP) + GAP for _, rows in drawn)
     parts = [*_ground(span, height, closes, now), *_lanes(drawn, span, name)]
     # Nothing of a name may end a tag or an attribute: all text goes through `_text`.
-    return (
+    return Svg(
         f'<svg class="timeline" xmlns="http://www.w3.org/2000/svg" width="100%" height="{height}" role="img" '
         f'aria-label="{_text(title)}">{_hatching(name)}{"".join(parts)}</svg>'
     )

@@ -1,7 +1,7 @@
 """Reports as one HTML file each, which asks for nothing from anywhere: to read, to print, to attach to a ticket.
 
-All that is put into a template is escaped, and names with control characters are written as for a terminal. Marked as
-safe are pictures alone, which escape for themselves, and their style.
+All that is put into a template is escaped, and names with control characters are written as for a terminal. Safe as
+they are: pictures (`Svg`), which escape for themselves, and their style.
 """
 
 from __future__ import annotations
