@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KIND = "index"
 
 _COLUMNS = (
-    "oid", "toast", "method", "valid", "ready", "exclusion", "partial", "permitted", "owned", "table_oid", "toast_oid",
+    "oid", "tablespace", "toast", "method", "valid", "ready", "exclusion", "partial", "permitted", "owned", "table_oid", "toast_oid",
 )  # fmt: skip
 
 _LOOKED_AT = 512 * 1024

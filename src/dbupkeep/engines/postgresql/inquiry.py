@@ -19,6 +19,7 @@ from dbupkeep.operations import Operation
 from dbupkeep.plans import Decision, Estimate, Proposal, Source, SpaceNeed
 
 _STATEMENT: Mapping[str, Setting] = {"lock_wait": 10.0, "deadline": 0.0, "buffer_usage_limit": "128MB"}
+_ROOM: Mapping[str, Setting] = {"undeclared_bytes": 10 << 30, "space_declared": 0}
 _GROUPS: Mapping[str, Setting] = {"group_bytes": 1024 * 1024, "group_from": 16}
 
 DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
@@ -31,12 +32,12 @@ DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
         **_GROUPS,
         **LIMITS,
     },
-    Operation.ANALYZE: {"threshold_share": 0.5, **_STATEMENT, **_GROUPS},
+    Operation.ANALYZE: {"threshold_share": 0.5, **_STATEMENT, **_GROUPS, **LIMITS},
     Operation.OPTIMIZE: {
         "gain_share": 0.3,
         "min_bytes": 1 << 30,
-        "undeclared_bytes": 10 << 30,
-        "space_declared": 0,
+        **_ROOM,
+        **LIMITS,
         "blocker_age": 60.0,
         "max_wait": 600.0,
         "cleanup_wait": 10.0,
@@ -49,6 +50,8 @@ DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
     Operation.REINDEX: {
         "gain_share": 0.3,
         "min_bytes": 64 * 1024 * 1024,
+        **_ROOM,
+        **LIMITS,
         "blocker_age": 60.0,
         "max_wait": 600.0,
         "cleanup_wait": 10.0,
@@ -191,7 +194,7 @@ def propose(q: Inquiry, draft: Draft) -> Proposal:
         members=tuple(table.name for table in draft.tables) if group else (),
         options={
             "forced": q.policy.force,
-            BUDGET: q.policy.blocking_budget.total_seconds(),
+            **(_courtesy(q) if draft.writes else {}),
             **draft.options,
         },
         evidence=q.evidence(
@@ -203,6 +206,11 @@ def propose(q: Inquiry, draft: Draft) -> Proposal:
         notices=draft.notices,
         weight=max(1, int(1000 * (estimate.seconds or 0))),
     )
+
+
+def _courtesy(q: Inquiry) -> dict[str, Value]:
+    """What every operation that writes keeps to: how long others may wait for the run, how far replicas may be behind."""
+    return {BUDGET: q.policy.blocking_budget.total_seconds(), **{name: q.threshold(name) for name in LIMITS}}
 
 
 def hold_of(table: ObjectFacts) -> str:

@@ -41,9 +41,6 @@ _COUNTED: Mapping[Operation, tuple[str, tuple[str, ...]]] = {
 }
 """What the server counts of an operation, and the rows that are its work."""
 
-_NOTED = 0.4
-"""Seconds from which on a wait for replicas is told."""
-
 _SETTLES = 2.0
 """Seconds for which the counters of a server before 15 may lag behind."""
 
@@ -97,7 +94,7 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
             "tables": len(names),
             "wal_bytes": handle.row("wal")["bytes"] - started_wal,
             "lock_wait_seconds": round(watch.seen.lock_wait, 3),
-            **({"replica_wait_seconds": round(lagged, 3)} if lagged > _NOTED else {}),
+            **lagged,
             **({"blocked": watch.seen.blocker} if watch.seen.blocker else {}),
             **watch.toll.values(),
             **({"members": json.dumps(_short(before, names))} if len(names) > 1 else {}),
@@ -189,6 +186,8 @@ def _do(work: _Round, watch: Watch) -> None:
         _statement(work, watch, oids, skip_locked=bool(work.item.options.get("skip_locked")))
         return
     for first in range(0, len(oids), BATCH):
+        if first:
+            replicas.wait(work.handle, work.item, work.report)
         _several(work, watch, oids[first : first + BATCH])
         work.report.progress(measured(first + BATCH, len(oids), "tables", stage=work.manner.verb))
 

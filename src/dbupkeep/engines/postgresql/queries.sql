@@ -287,7 +287,7 @@ SELECT * FROM pg_stat_progress_analyze WHERE pid = %(pid)s
 -- collation, that have at least so many pages, or of which nothing was ever counted. No sizes, which would look at every
 -- file. The index of a TOAST table belongs to the main table.
 SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, x.relpages AS pages, x.reltuples::float8 AS entries,
-       c.oid::bigint AS table_oid, o.nspname AS table_schema, c.relname AS table_name,
+       x.reltablespace::bigint AS tablespace, c.oid::bigint AS table_oid, o.nspname AS table_schema, c.relname AS table_name,
        h.oid::bigint AS toast_oid, c.relpages + coalesce(h.relpages, 0) AS table_pages,
        t.relkind = 't' AS toast, a.amname::text AS method,
        i.indisvalid AS valid, i.indisready AS ready, i.indisunique AS is_unique, i.indisexclusion AS exclusion,
@@ -482,9 +482,23 @@ SELECT c.oid::bigint AS oid, pg_relation_filenode(c.oid)::bigint AS filenode, pg
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 
 -- name: volumes
-SELECT 0::bigint AS tablespace, (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS folder
+WITH data AS (SELECT setting AS folder FROM pg_settings WHERE name = 'data_directory')
+SELECT '0' AS place, coalesce(nullif(pg_tablespace_location(d.dattablespace), ''), data.folder) AS folder
+  FROM data, pg_database d WHERE d.datname = current_database()
 UNION ALL
-SELECT oid::bigint, pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''
+SELECT 'wal', folder || '/pg_wal' FROM data
+UNION ALL
+SELECT oid::text, pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''
+
+-- name: wal_kept
+-- Why WAL stays after it was written: settings, and slots with what they keep and may still keep; as JSON.
+SELECT json_build_object(
+         'most', pg_size_bytes(current_setting('max_wal_size')), 'keep', pg_size_bytes(current_setting('wal_keep_size')),
+         'slots', CASE WHEN NOT pg_is_in_recovery() THEN (
+           SELECT json_agg(json_build_object(
+                    'name', slot_name, 'active', active, 'safe', safe_wal_size,
+                    'bytes', pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint))
+             FROM pg_replication_slots WHERE restart_lsn IS NOT NULL) END)::text AS kept
 
 -- name: repack_objects
 -- What pg_repack has made for a table, or for any: its log, its copy, the type of the key, and the trigger.

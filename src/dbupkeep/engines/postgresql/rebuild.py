@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
-from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, remains, words
+from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, remains, replicas, room, words
 from dbupkeep.engines.postgresql.extensions import PGSTATINDEX
 from dbupkeep.engines.postgresql.indexes import pages_of
 from dbupkeep.engines.postgresql.names import identifier, split
@@ -64,6 +64,10 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
     maintain.fit_to_work(handle, item)
     state = resolved(handle, item)
     handle.lock(state["table_oid"], item.object)
+    lagged: Mapping[str, Value] = {}
+    if item.method != DROP:
+        lagged = replicas.wait(handle, item, report)
+        room.check(handle, item, state["bytes"] * (1 - needs.number(item.evidence, "share")))
     before = _before(handle, item, state)
     started_wal = handle.row("wal")["bytes"]
     started = perf_counter()
@@ -74,6 +78,7 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
         values={
             "wal_bytes": handle.row("wal")["bytes"] - started_wal,
             **({"density_before": before["density"]} if before["density"] is not None else {}),
+            **lagged,
             **values,
         },
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dbupkeep.engines.postgresql import bloat, blockers, needs, remains, words
+from dbupkeep.engines.postgresql import bloat, blockers, needs, remains, room, words
 from dbupkeep.engines.postgresql.indexes import KIND
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry, group_of, hold_of
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
@@ -149,7 +149,8 @@ def _number(value: object) -> float | None:
 
 
 def _proposal(q: Inquiry, due: Due, table: ObjectFacts) -> Proposal:
-    refusal = _refusal(q, due)
+    space = _space(q, due)
+    refusal = _refusal(q, due) or room.undeclared(q, space)
     if refusal:
         return q.skip(f"{due.index.name}: {due.reason}; but {refusal}", index=due.index.name)
     size = due.index.bytes or 0
@@ -172,6 +173,8 @@ def _proposal(q: Inquiry, due: Due, table: ObjectFacts) -> Proposal:
                 "lock_wait": q.threshold("lock_wait"),
                 "lock_tries": int(q.threshold("lock_tries")),
                 "cleanup_wait": q.threshold("cleanup_wait"),
+                "space_factor": q.policy.space_factor,
+                **{name: q.threshold(name) for name in room.OPTIONS},
             },
             evidence={
                 "version_number": q.version.number,
@@ -181,11 +184,13 @@ def _proposal(q: Inquiry, due: Due, table: ObjectFacts) -> Proposal:
                 "table_oid": table.values.get("oid"),
                 "valid": bool(due.index.values.get("valid")),
                 "collation": due.index.values.get("actual"),
+                "tablespace": due.index.values.get("tablespace"),
                 "share": None if due.gain is None else round(due.gain, 3),
             },
-            space=_space(due, method),
+            space=space,
             notices=_notices(q, due.index),
-            defer=_in_the_way(q, table) if method != BLOCKING else "",
+            defer=room.in_the_way(q, space, int(needs.number(due.index.values, "tablespace")))
+            or (_in_the_way(q, table) if method != BLOCKING else ""),
         ),
     )
 
@@ -223,11 +228,11 @@ def _in_the_way(q: Inquiry, table: ObjectFacts) -> str:
     return f"it would wait for {found}" if found else ""
 
 
-def _space(due: Due, method: str) -> tuple[SpaceNeed, ...]:
-    if method == DROP:
+def _space(q: Inquiry, due: Due) -> tuple[SpaceNeed, ...]:
+    if due.method == DROP:
         return ()
-    size = due.index.bytes or 0
-    return (SpaceNeed(purpose="the new copy", folder="", needed=size - (due.gain_bytes or 0), available=None),)
+    size = (due.index.bytes or 0) - (due.gain_bytes or 0)
+    return room.wanted(q, "the new copy", size, int(needs.number(due.index.values, "tablespace")))
 
 
 def _notices(q: Inquiry, index: ObjectFacts) -> tuple[Notice, ...]:

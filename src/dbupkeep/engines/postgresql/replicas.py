@@ -10,6 +10,7 @@ from dbupkeep.definitions import Setting
 from dbupkeep.engine import Report
 from dbupkeep.engines.postgresql import needs, words
 from dbupkeep.errors import Busy
+from dbupkeep.facts import Value
 from dbupkeep.plans import PlanItem
 from dbupkeep.progress import Progress
 
@@ -20,10 +21,12 @@ LIMITS: Mapping[str, Setting] = {"max_lag_bytes": 64 * 1024 * 1024, "max_lag": 1
 """From which bytes or seconds of lag on nothing is started, and for how many seconds it is waited for; 0: no limit."""
 
 _PAUSE = 0.5
+_NOTED = 0.4
+"""Seconds from which on a wait is told."""
 
 
-def wait(handle: Handle, item: PlanItem, report: Report) -> float:
-    """Wait until all replicas are near enough; returns the seconds. Raises `Busy` when that takes too long.
+def wait(handle: Handle, item: PlanItem, report: Report) -> dict[str, Value]:
+    """Wait until all replicas are near enough; returns the seconds as evidence. Raises `Busy` when that takes too long.
 
     What the role may not see (without pg_monitor) does not count.
     """
@@ -38,7 +41,8 @@ def wait(handle: Handle, item: PlanItem, report: Report) -> float:
                 why=f"{behind}, waited for {words.duration(waited)}",
                 hint="let it catch up; it comes back with the next run",
             )
-    return perf_counter() - started
+    waited = perf_counter() - started
+    return {"replica_wait_seconds": round(waited, 3)} if waited > _NOTED else {}
 
 
 def _behind(item: PlanItem, row: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
-from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, repack, volumes, words
+from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, repack, replicas, room, words
 from dbupkeep.engines.postgresql.extensions import READY
 from dbupkeep.engines.postgresql.heap import KIND
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry, hold_of
@@ -18,7 +18,7 @@ from dbupkeep.engines.postgresql.names import identifier, split
 from dbupkeep.engines.postgresql.progress import of_rewrite
 from dbupkeep.engines.postgresql.rebuild import with_tries
 from dbupkeep.engines.postgresql.watch import Limits, watched
-from dbupkeep.errors import Gone, Kind, Refused
+from dbupkeep.errors import Gone
 from dbupkeep.facts import ObjectFacts, Value
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
@@ -92,7 +92,8 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
     maintain.fit_to_work(handle, item)
     state = resolved(handle, item)
     handle.lock(state["oid"], item.object)
-    _check_space(handle, item, state)
+    lagged = replicas.wait(handle, item, report)
+    room.check(handle, item, state["bytes"] + state["index_bytes"])
     blocking.admit(item, report, f"the rewrite of {item.object}")
     started_wal, started = handle.row("wal")["bytes"], perf_counter()
     before = sizes(state)
@@ -107,7 +108,7 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
         stall_seconds=seconds if item.method == FULL else None,
         before=before,
         values={
-            "wal_bytes": handle.row("wal")["bytes"] - started_wal, "filenode": state["filenode"], **values,
+            "wal_bytes": handle.row("wal")["bytes"] - started_wal, "filenode": state["filenode"], **lagged, **values,
         },
     )  # fmt: skip
 
@@ -175,22 +176,6 @@ def _statement(handle: Handle, item: PlanItem, report: Report, state: Mapping[st
     return {"lock_wait_seconds": round(watch.seen.lock_wait, 3), **watch.toll.values()}
 
 
-def _check_space(handle: Handle, item: PlanItem, state: Mapping[str, Any]) -> None:
-    needed = int((state["bytes"] + state["index_bytes"]) * needs.number(item.options, "space_factor", 1.2))
-    tablespace = int(needs.number(item.evidence, "tablespace"))
-    available = volumes.of_tablespace(volumes.free(handle), tablespace)
-    declared = int(needs.number(item.options, "space_declared"))
-    if available is None and declared:
-        available = declared
-    if available is not None and available < needed:
-        raise Refused(
-            f"there is not enough room to write {item.object} anew",
-            why=f"{needed:,} bytes are needed beside it, and {available:,} are free",
-            hint="free space on that volume, or on a bigger one give the table another tablespace",
-            kind=Kind.SPACE,
-        )
-
-
 def _is_due(q: Inquiry, heap: ObjectFacts) -> bool:
     if q.policy.force:
         return True
@@ -205,14 +190,14 @@ def _gain_bytes(heap: ObjectFacts) -> int:
 
 
 def _proposal(q: Inquiry, heap: ObjectFacts) -> Proposal:
-    chosen, space = way(q, heap), _space(q, heap)
-    reason = _reason(heap)
-    why_not = chosen.why_not or _undeclared(q, space)
+    size = (heap.bytes or 0) + int(needs.number(heap.values, "index_bytes"))
+    space = room.wanted(q, "the new table and its indexes", size, int(needs.number(heap.values, "tablespace")))
+    chosen, reason = way(q, heap), _reason(heap)
+    why_not = chosen.why_not or room.undeclared(q, space)
     if why_not:
         return q.skip(f"{heap.name}: {reason}; but {why_not}", table=heap.name)
     hold = hold_of(heap)
     covered = {Operation.VACUUM: _REWRITTEN, Operation.REINDEX: _REWRITTEN} if hold == heap.name else {}
-    size = (heap.bytes or 0) + int(needs.number(heap.values, "index_bytes"))
     return propose_draft(
         q,
         Draft(
@@ -227,7 +212,7 @@ def _proposal(q: Inquiry, heap: ObjectFacts) -> Proposal:
             options={
                 name: q.threshold(name)
                 for name in ("deadline", "blocker_age", "max_wait", "lock_wait", "lock_tries", "lock_budget",
-                             "space_declared", "cleanup_wait")
+                             "cleanup_wait", *room.OPTIONS)
             } | {"space_factor": q.policy.space_factor},
             evidence={
                 "version_number": q.version.number,
@@ -255,34 +240,9 @@ def _share_of_all(heap: ObjectFacts, size: int) -> float | None:
     return round(_gain_bytes(heap) / size, 3) if size and heap.values.get("gain") is not None else None
 
 
-def _space(q: Inquiry, heap: ObjectFacts) -> tuple[SpaceNeed, ...]:
-    tablespace = int(needs.number(heap.values, "tablespace"))
-    available = volumes.of_tablespace(q.facts.values.get("free_bytes"), tablespace)
-    declared = int(q.threshold("space_declared"))
-    needed = int(((heap.bytes or 0) + needs.number(heap.values, "index_bytes")) * q.policy.space_factor)
-    folder = f"tablespace {tablespace}" if tablespace else "data folder of the server"
-    return (
-        SpaceNeed(
-            purpose="the new table and its indexes", folder=folder, needed=needed,
-            available=declared or None if available is None else available,
-        ),
-    )  # fmt: skip
-
-
-def _undeclared(q: Inquiry, space: tuple[SpaceNeed, ...]) -> str:
-    need = space[0]
-    if need.available is not None or need.needed <= q.threshold("undeclared_bytes"):
-        return ""
-    return (
-        f"it needs {words.size(need.needed)} on the server, where free space cannot be seen from here: declare it by the"
-        " setting `space_declared` (bytes)"
-    )
-
-
 def _in_the_way(q: Inquiry, heap: ObjectFacts, chosen: Way, space: tuple[SpaceNeed, ...]) -> str:
-    need = space[0]
-    if not need.enough:
-        return f"it needs {need.needed:,} bytes in the {need.folder}, and {need.available:,} are free"
+    if lacking := room.in_the_way(q, space, int(needs.number(heap.values, "tablespace"))):
+        return lacking
     if needs.number(heap.values, "age") >= needs.WARN_AGE:
         return (
             f"its oldest rows are {needs.number(heap.values, 'age'):,.0f} transactions old: VACUUM freezes them first"

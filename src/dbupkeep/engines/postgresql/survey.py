@@ -106,12 +106,13 @@ def _of_operations(handle: Handle, scope: Scope, *, everything: bool) -> dict[st
     values: dict[str, Value] = {}
     if wanted & {Operation.REINDEX, Operation.OPTIMIZE}:
         values["long_transactions"] = blockers.kept(blockers.long_transactions(handle, _OPEN))
+        values |= {"free_bytes": volumes.free(handle), "wal_kept": handle.row("wal_kept")["kept"]}
     if Operation.REINDEX in wanted and not everything:
         values["indexes"] = handle.row("index_count")["indexes"]
     if Operation.CHECK in wanted:
         values["amcheck"] = AMCHECK.state(handle)
     if Operation.OPTIMIZE in wanted:
-        values |= {"pg_repack": repack.state(handle), "free_bytes": volumes.free(handle)}
+        values["pg_repack"] = repack.state(handle)
     return values
 
 

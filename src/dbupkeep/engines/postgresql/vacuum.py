@@ -14,7 +14,6 @@ from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.maintain import Manner, Row
 from dbupkeep.engines.postgresql.options import buffer_limit, options_of
 from dbupkeep.engines.postgresql.progress import of_vacuum
-from dbupkeep.engines.postgresql.replicas import LIMITS
 from dbupkeep.engines.postgresql.selection import cleanup, flag
 from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.facts import Notice, ObjectFacts, Value
@@ -201,7 +200,6 @@ def _options(q: Inquiry, share: Share, *, freeze: bool) -> dict[str, Value]:
         "disable_page_skipping": flag(given, "disable_page_skipping"),
         "process_toast": "process_toast" not in given or flag(given, "process_toast"),
         "aggressive": freeze,
-        **{name: q.threshold(name) for name in LIMITS},
     }
     if given.get("parallel_workers") is not None:
         options["parallel_workers"] = int(str(given["parallel_workers"]))

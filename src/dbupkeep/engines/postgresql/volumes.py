@@ -17,24 +17,42 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 def free(handle: Handle) -> str:
-    """Free bytes by OID of the tablespace (0: the default one), as JSON; empty where they cannot be known."""
+    """Free bytes by OID of the tablespace (0: the database's own) and for WAL, as JSON; empty where they cannot be known."""
     if not on_this_machine(handle):
         return "{}"
-    found = {}
+    found: dict[str, int] = {}
     for row in handle.rows("volumes"):
         if row["folder"]:
             try:
                 status = os.statvfs(row["folder"])
+                device = Path(row["folder"]).stat().st_dev
             except OSError:
                 continue
-            found[str(row["tablespace"])] = status.f_bavail * status.f_frsize
+            found[str(row["place"])] = status.f_bavail * status.f_frsize
+            found[f"{row['place']} is on"] = device
     return json.dumps(found)
 
 
 def of_tablespace(text: Value, tablespace: int) -> int | None:
     """What `free` said of one tablespace."""
+    return _known(text).get(str(tablespace))
+
+
+def of_wal(text: Value) -> int | None:
+    """What `free` said of the volume of the WAL."""
+    return _known(text).get("wal")
+
+
+def together(text: Value, tablespace: int) -> bool:
+    """Whether a tablespace is known to be on the volume of the WAL."""
+    found = _known(text)
+    device = found.get("wal is on")
+    return device is not None and found.get(f"{tablespace} is on") == device
+
+
+def _known(text: Value) -> dict[str, int]:
     found: dict[str, int] = json.loads(str(text or "{}"))
-    return found.get(str(tablespace))
+    return found
 
 
 def on_this_machine(handle: Handle) -> bool:
