@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ def serving_http(
     warning = check_reach(
         address, tls_proxy=settings.tls_proxy, plain_http=settings.plain_http, weak_token=has_weak_token()
     )
+    _log_as_we_do()
     place = listen(family, address, port)
     desk = Desk(app=app, config=config)
     site = make_site(desk, first_gate(app, say), https=settings.tls_proxy)
@@ -46,3 +48,11 @@ def serving_http(
     finally:
         desk.close()
         server.close()
+
+
+def _log_as_we_do() -> None:
+    """Have the server's complaints written by our handlers: one line each, nothing secret, nothing that moves a cursor."""
+    server = logging.getLogger("uvicorn")
+    server.handlers = list(logging.getLogger("dbupkeep").handlers)
+    server.setLevel(logging.ERROR)  # whoever sends what is no HTTP must not fill the log
+    server.propagate = False

@@ -8,6 +8,7 @@ is not public is refused without a caller even where a route forgets to ask for 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger(__name__)
 
 LOG_IN = "/login"
 
@@ -104,7 +107,11 @@ class Guard:
                 await self.site(scope, receive, answer.send)
         except Exception:
             if not answer.turned_away:
-                raise
+                log.exception(
+                    "a request failed", extra={"method": scope["method"], "path": path_of(scope)[:LONGEST_NOTED]}
+                )
+            if not answer.status:
+                await _respond(problem(500, "bug", "the request failed; the log says why"), scope, answer.send)
         finally:
             answer.end()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def caller() -> Caller:
 @pytest.fixture
 def client(site: Any, desk: Desk, caller: Caller) -> Iterator[Client]:
     """Calls as an administrator."""
-    place = listen("127.0.0.1", 0)
+    place = listen(socket.AF_INET, "127.0.0.1", 0)
     server = Server(Known(site, caller), place)  # type: ignore[arg-type] # stands in for the guard
     yield Client(place.getsockname()[1], {})
     desk.close()
