@@ -32,68 +32,79 @@ SELECT current_setting('autovacuum')::bool AS autovacuum,
        pg_has_role('pg_read_all_stats', 'MEMBER') AS sees_sessions,
        (SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()) AS database_age,
        (SELECT mxid_age(datminmxid) FROM pg_database WHERE datname = current_database()) AS database_multixact_age,
-       (SELECT sum(relpages)::bigint FROM pg_class) AS pages,
-       (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'm') AND relpersistence <> 't') AS tables,
-       (SELECT count(*) FROM pg_class WHERE relkind = 'p') AS partitioned_tables,
-       (SELECT max(age(relfrozenxid)) FROM pg_class WHERE relkind IN ('r', 'm', 't')) AS oldest
+       c.*
+  FROM (
+    SELECT sum(relpages)::bigint AS pages,
+           count(*) FILTER (WHERE relkind IN ('r', 'm') AND relpersistence <> 't') AS tables,
+           count(*) FILTER (WHERE relkind = 'p') AS partitioned_tables,
+           max(age(relfrozenxid)) FILTER (WHERE relkind IN ('r', 'm', 't')) AS oldest
+      FROM pg_class
+  ) c
 
 -- name: tables
 -- Tables, materialized views and partitioned tables that may need something: `heat` is how near they are to the nearest
 -- threshold of autovacuum. Those with settings of their own, partitions, and those of `also` are always there, or all.
--- No sizes, which would look at every file. OFFSET 0 has each counter asked for once.
-SELECT * FROM (
-  SELECT x.*,
-         CASE WHEN x.options IS NOT NULL OR x.toast_options IS NOT NULL OR x.parent IS NOT NULL OR x.kind = 'p' THEN 1e9
-              ELSE greatest(
-                x.dead / nullif(CASE WHEN s.most >= 0 THEN least(s.most, s.vacuum_base + s.vacuum_scale * x.n)
-                                     ELSE s.vacuum_base + s.vacuum_scale * x.n END, 0),
-                CASE WHEN s.insert_base >= 0
-                     THEN x.inserted / nullif(s.insert_base + s.insert_scale * x.n * x.unfrozen, 0) END,
-                x.modified / nullif(s.analyze_base + s.analyze_scale * x.n, 0),
-                x.age / s.freeze_max_age, x.multixact_age / s.multixact_freeze_max_age,
-                x.toast_age / s.freeze_max_age, x.toast_multixact_age / s.multixact_freeze_max_age,
-                x.toast_dead / nullif(s.vacuum_base + s.vacuum_scale * greatest(x.toast_rows, 0), 0),
-                x.toast_inserted / nullif(s.insert_base + s.insert_scale * greatest(x.toast_rows, 0), 0)
-              ) END AS heat
-    FROM (
-      SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
-             c.reltuples::float8 AS rows, greatest(c.reltuples, 0)::float8 AS n, c.relpages AS pages,
-             {{frozen_pages}} AS frozen_pages,
-             1 - coalesce(least(1.0, {{frozen_pages}}::float8 / nullif(c.relpages, 0)), 0) AS unfrozen,
-             CASE WHEN c.relkind <> 'p' THEN age(c.relfrozenxid) END AS age,
-             CASE WHEN c.relkind <> 'p' THEN mxid_age(c.relminmxid) END AS multixact_age,
-             c.reloptions AS options, {{permission}} AS permitted,
-             CASE WHEN c.relispartition
-                  THEN (SELECT inhparent::bigint FROM pg_inherits WHERE inhrelid = c.oid LIMIT 1) END AS parent,
-             pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_mod_since_analyze(c.oid) AS modified,
-             pg_stat_get_ins_since_vacuum(c.oid) AS inserted,
-             pg_stat_get_vacuum_count(c.oid) AS vacuums, pg_stat_get_analyze_count(c.oid) AS analyzes,
-             greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analyzed_at,
-             t.oid::bigint AS toast_oid, t.reltuples::float8 AS toast_rows, t.relpages AS toast_pages,
-             t.reloptions AS toast_options, age(t.relfrozenxid) AS toast_age, mxid_age(t.relminmxid) AS toast_multixact_age,
-             pg_stat_get_dead_tuples(t.oid) AS toast_dead, pg_stat_get_ins_since_vacuum(t.oid) AS toast_inserted
-        FROM pg_class c
-        JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_class t ON t.oid = c.reltoastrelid AND t.oid <> 0
-       CROSS JOIN ({{role}}) m
-       WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
-      OFFSET 0
-    ) x
-   CROSS JOIN (
-      SELECT current_setting('autovacuum_vacuum_threshold')::float8 AS vacuum_base,
-             current_setting('autovacuum_vacuum_scale_factor')::float8 AS vacuum_scale,
-             coalesce(current_setting('autovacuum_vacuum_max_threshold', true)::float8, -1) AS most,
-             current_setting('autovacuum_vacuum_insert_threshold')::float8 AS insert_base,
-             current_setting('autovacuum_vacuum_insert_scale_factor')::float8 AS insert_scale,
-             current_setting('autovacuum_analyze_threshold')::float8 AS analyze_base,
-             current_setting('autovacuum_analyze_scale_factor')::float8 AS analyze_scale,
-             current_setting('autovacuum_freeze_max_age')::float8 AS freeze_max_age,
-             current_setting('autovacuum_multixact_freeze_max_age')::float8 AS multixact_freeze_max_age
-      OFFSET 0
-    ) s
-) y
- WHERE %(everything)s OR y.heat >= %(floor)s OR y.oid = ANY (%(also)s::bigint[])
-    OR %(blind)s AND y.analyzed_at IS NULL AND (y.n > 0 OR y.modified > 0)
+-- Inside stands only what the heat is made of, since all tables go through it; OFFSET 0 has each counter asked for once.
+-- No sizes, which would look at every file.
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.kind::text AS kind, c.rows, c.pages, c.frozen_pages,
+       c.age, c.multixact_age, c.options, {{permission}} AS permitted, c.parent, c.dead, c.modified, c.inserted,
+       pg_stat_get_vacuum_count(c.oid) AS vacuums, pg_stat_get_analyze_count(c.oid) AS analyzes,
+       greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analyzed_at,
+       c.toast_oid, c.toast_rows, c.toast_pages, c.toast_options, c.toast_age, c.toast_multixact_age, c.toast_dead,
+       c.toast_inserted
+  FROM (
+    SELECT x.*,
+           CASE WHEN x.options IS NOT NULL OR x.toast_options IS NOT NULL OR x.parent IS NOT NULL OR x.kind = 'p' THEN 1e9
+                ELSE greatest(
+                  x.dead / nullif(CASE WHEN s.most >= 0 THEN least(s.most, s.vacuum_base + s.vacuum_scale * x.n)
+                                       ELSE s.vacuum_base + s.vacuum_scale * x.n END, 0),
+                  CASE WHEN s.insert_base >= 0
+                       THEN x.inserted / nullif(s.insert_base + s.insert_scale * x.n * x.unfrozen, 0) END,
+                  x.modified / nullif(s.analyze_base + s.analyze_scale * x.n, 0),
+                  x.age / s.freeze_max_age, x.multixact_age / s.multixact_freeze_max_age,
+                  x.toast_age / s.freeze_max_age, x.toast_multixact_age / s.multixact_freeze_max_age,
+                  x.toast_dead / nullif(s.vacuum_base + s.vacuum_scale * greatest(x.toast_rows, 0), 0),
+                  x.toast_inserted / nullif(s.insert_base + s.insert_scale * greatest(x.toast_rows, 0), 0)
+                ) END AS heat
+      FROM (
+        SELECT c.oid, c.relname, c.relnamespace, c.relowner, c.relisshared, c.relkind AS kind,
+               c.reltuples::float8 AS rows, greatest(c.reltuples, 0)::float8 AS n, c.relpages AS pages,
+               {{frozen_pages}} AS frozen_pages,
+               1 - coalesce(least(1.0, {{frozen_pages}}::float8 / nullif(c.relpages, 0)), 0) AS unfrozen,
+               CASE WHEN c.relkind <> 'p' THEN age(c.relfrozenxid) END AS age,
+               CASE WHEN c.relkind <> 'p' THEN mxid_age(c.relminmxid) END AS multixact_age,
+               c.reloptions AS options,
+               CASE WHEN c.relispartition
+                    THEN (SELECT inhparent::bigint FROM pg_inherits WHERE inhrelid = c.oid LIMIT 1) END AS parent,
+               pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_mod_since_analyze(c.oid) AS modified,
+               pg_stat_get_ins_since_vacuum(c.oid) AS inserted,
+               t.oid::bigint AS toast_oid, t.reltuples::float8 AS toast_rows, t.relpages AS toast_pages,
+               t.reloptions AS toast_options, age(t.relfrozenxid) AS toast_age, mxid_age(t.relminmxid) AS toast_multixact_age,
+               pg_stat_get_dead_tuples(t.oid) AS toast_dead, pg_stat_get_ins_since_vacuum(t.oid) AS toast_inserted
+          FROM pg_class c
+          LEFT JOIN pg_class t ON t.oid = c.reltoastrelid AND t.oid <> 0
+         WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+        OFFSET 0
+      ) x
+     CROSS JOIN (
+        SELECT current_setting('autovacuum_vacuum_threshold')::float8 AS vacuum_base,
+               current_setting('autovacuum_vacuum_scale_factor')::float8 AS vacuum_scale,
+               coalesce(current_setting('autovacuum_vacuum_max_threshold', true)::float8, -1) AS most,
+               current_setting('autovacuum_vacuum_insert_threshold')::float8 AS insert_base,
+               current_setting('autovacuum_vacuum_insert_scale_factor')::float8 AS insert_scale,
+               current_setting('autovacuum_analyze_threshold')::float8 AS analyze_base,
+               current_setting('autovacuum_analyze_scale_factor')::float8 AS analyze_scale,
+               current_setting('autovacuum_freeze_max_age')::float8 AS freeze_max_age,
+               current_setting('autovacuum_multixact_freeze_max_age')::float8 AS multixact_freeze_max_age
+        OFFSET 0
+      ) s
+    OFFSET 0
+  ) c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN ({{role}}) m
+ WHERE %(everything)s OR c.heat >= %(floor)s OR c.oid = ANY (%(also)s::oid[])
+    OR %(blind)s AND (c.n > 0 OR c.modified > 0)
+   AND greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NULL
 
 -- name: permission
 c.relowner = ANY (m.roles) OR m.owns AND NOT c.relisshared
@@ -119,11 +130,21 @@ c.relallfrozen
 -- Tables with rows of which a column, an expression index or an extended statistics object has never been analysed:
 -- the rule of vacuumdb --missing-stats-only. Wants SELECT on pg_statistic.
 SELECT a.attrelid::bigint AS oid, count(*) AS missing
-  FROM pg_attribute a
-  JOIN pg_class c ON c.oid = a.attrelid AND (c.reltuples <> 0 OR c.relkind = 'p' OR pg_stat_get_live_tuples(c.oid) > 0) AND c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+  FROM (
+    -- Most have statistics of as many columns as they have: their columns need not be looked at one by one.
+    SELECT c.oid, c.relkind
+      FROM pg_class c
+      LEFT JOIN (SELECT starelid, count(*) FILTER (WHERE NOT stainherit) AS own, count(*) FILTER (WHERE stainherit) AS below
+                   FROM pg_statistic GROUP BY starelid) k ON k.starelid = c.oid
+     WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND (c.oid >= 16384 OR c.relkind <> 'r')
+       AND c.relnatts > coalesce(CASE WHEN c.relkind = 'p' THEN k.below ELSE k.own END, 0)
+       AND (c.reltuples <> 0 OR c.relkind = 'p' OR pg_stat_get_live_tuples(c.oid) > 0)
+    OFFSET 0
+  ) c
+  JOIN pg_attribute a ON a.attrelid = c.oid
   LEFT JOIN pg_statistic s ON s.starelid = a.attrelid AND s.staattnum = a.attnum AND s.stainherit = (c.relkind = 'p')
  WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0 AND a.attgenerated <> 'v'
-   AND s.starelid IS NULL AND (c.oid >= 16384 OR c.relkind <> 'r')
+   AND s.starelid IS NULL
  GROUP BY a.attrelid
 UNION ALL
 SELECT i.indrelid::bigint, count(*)
