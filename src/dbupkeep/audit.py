@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -106,6 +106,14 @@ def faults(entries: Iterable[Entry], ends: Ends, *, known: tuple[int, str] | Non
         yield f"nothing in the trail says that its entries up to {ends.pruned} were pruned: its beginning was cut off"
     if known and known[0] > seq:
         yield f"entry {known[0]}, which was noted, is missing: the end was cut off"
+
+
+def everything(acts_after: Callable[[int], Sequence[Entry]]) -> Iterator[Entry]:
+    """All entries in order, also such as stand where the trail was pruned, and nothing may be."""
+    seq = -1
+    while found := acts_after(seq):
+        yield from found
+        seq = found[-1].seq
 
 
 def actor() -> str:

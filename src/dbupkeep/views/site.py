@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 import dbupkeep
 from dbupkeep.clock import Clock
-from dbupkeep.views.api import events, jobs
+from dbupkeep.views.api import audit, events, jobs
 from dbupkeep.views.page import entrance, overview
 from dbupkeep.views.web.denials import Denials
 from dbupkeep.views.web.desk import Desk
@@ -28,7 +28,7 @@ def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
     site.state.gate = gate
     site.state.https = https
     tell_problems(site)
-    for router in (events.router, jobs.router):
+    for router in (audit.router, events.router, jobs.router):
         site.include_router(router, prefix=API)
     site.include_router(entrance.router)
     site.include_router(overview.router)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 
-from dbupkeep.audit import Entry, faults
+from dbupkeep.audit import Entry, everything, faults
 from dbupkeep.documents import act_document
 from dbupkeep.errors import UsageError
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.terminal import Cell, Table
-
-if TYPE_CHECKING:
-    from dbupkeep.ledger import Trail
-
-AT_A_TIME = 1000
-"""Entries that are read in one go."""
 
 MOST_SHOWN = 20
 """Faults shown; after the first ones, more say nothing new."""
@@ -64,7 +56,7 @@ def verify(console: Console, *, seal: str) -> int:
     known = _noted(seal)
     with console.app() as app:
         ends = app.ledger.ends()
-        found = list(faults(_all(app.ledger), ends, known=known))
+        found = list(faults(everything(app.ledger.acts_after), ends, known=known))
     if console.as_json:
         newest = {"number": ends.last, "seal": ends.last_seal}
         console.document({"whole": not found, "pruned": ends.pruned, "newest": newest, "faults": found[:MOST_SHOWN]})
@@ -79,14 +71,6 @@ def verify(console: Console, *, seal: str) -> int:
         )
         console.out.line(f"Newest seal, to be noted elsewhere:  {ends.last}:{ends.last_seal}")
     return Exit.FAILED if found else Exit.DONE
-
-
-def _all(trail: Trail) -> Iterator[Entry]:
-    """All entries in order, also such as stand where the trail was pruned, and nothing may be."""
-    seq = -1
-    while found := trail.acts_after(seq, limit=AT_A_TIME):
-        yield from found
-        seq = found[-1].seq
 
 
 def _noted(seal: str) -> tuple[int, str] | None:
