@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,7 +14,7 @@ from dbupkeep import engines
 from dbupkeep.audit import acting, actor
 from dbupkeep.clock import Clock, SystemClock, new_id
 from dbupkeep.codec import from_json, rfc3339, to_json
-from dbupkeep.errors import UnknownName, UsageError
+from dbupkeep.errors import Kind, Refused, UnknownName, UsageError
 from dbupkeep.hooks import RunHooks
 from dbupkeep.isolated import Isolation
 from dbupkeep.ledger import Ledger, Reader
@@ -32,7 +33,10 @@ from dbupkeep.workers.database_discovery import DatabaseDiscoveryWorker
 from dbupkeep.workers.database_maintenance_operation import DatabaseMaintenanceOperationWorker
 
 if TYPE_CHECKING:
+    from dbupkeep.config import Config
     from dbupkeep.engine import Engine
+    from dbupkeep.follower import Follower
+    from dbupkeep.following import Following
     from dbupkeep.scheduler import Scheduler
 
 
@@ -124,6 +128,18 @@ class App:
         from dbupkeep.scheduler import Scheduler
 
         return Scheduler(reader=self.reader, lifecycle=self.lifecycle, runs=self.runs, clock=self.clock)
+
+    def following(self) -> Following:
+        """What has followers take in events; a service has one, and gives it the followers of its configuration."""
+        from dbupkeep.following import Following
+
+        return Following(reader=self.reader, lifecycle=self.lifecycle, clock=self.clock)
+
+    def followers(self, config: Config) -> Sequence[Follower]:
+        """The followers that a configuration wants; running totals are always among them."""
+        from dbupkeep.followers.totals import TotalsFollower
+
+        return [TotalsFollower(self.reader)]
 
     def prune(self, older_than: timedelta) -> int:
         """Forget runs that ended longer ago than that, and worker processes that are gone; returns jobs removed.
@@ -228,6 +244,39 @@ def open_pair(location: str, clock: Clock, lease: float | None = None) -> tuple[
     from dbupkeep.ledgers.sqlite import SqliteLedger
     from dbupkeep.queues.embedded import EmbeddedQueue
 
-    ledger = SqliteLedger(Path(location.removeprefix("sqlite://")).expanduser().absolute(), clock)
+    ledger = SqliteLedger(_file(location), clock)
     ledger.migrate()
     return ledger, ledger, EmbeddedQueue(ledger, clock=clock, lease=lease)
+
+
+def ledger_file(location: str, *, to: str = "back up") -> Path:
+    """The file of the ledger at a location, to `back up` or to `restore`. Raises `Refused` for one that is no file."""
+    location = location or default_ledger()
+    scheme, separator, _ = location.partition("://")
+    if not separator or scheme == "sqlite":
+        return _file(location)
+    from dbupkeep.ledgers.postgresql.sessions import SCHEMA, Address
+
+    address = Address(location)
+    commands = {
+        "back up": ("pg_dump", "--format=custom", f"--schema={SCHEMA}", "--file=ledger.dump", str(address)),
+        "restore": (
+            "pg_restore",
+            "--clean",
+            "--if-exists",
+            "--single-transaction",
+            f"--dbname={address}",
+            "ledger.dump",
+        ),
+    }
+    done = {"back up": "backed up", "restore": "restored"}
+    raise Refused(
+        f"the ledger {address} is on a server, and {done[to]} by its own tools",
+        why="only they see it as it is at one moment",
+        hint=f"use: {shlex.join(commands[to])}",
+        kind=Kind.CAPABILITY,
+    )
+
+
+def _file(location: str) -> Path:
+    return Path(location.removeprefix("sqlite://")).expanduser().absolute()

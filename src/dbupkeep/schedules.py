@@ -121,7 +121,7 @@ def standing_of(known: Standing | None, schedule: Schedule, now: datetime) -> St
 def decide(definition: JobDefinition, standing: Standing, situation: Situation) -> Decision:
     """What to do about a job now."""
     schedule, now = definition.schedule, situation.now
-    due = _due(schedule, standing, situation)
+    due = due_now(schedule, standing, situation)
     if due is None:
         return Decision(do=Do.NOTHING, standing=standing)
     held = standing.held is not None and standing.held.due == due
@@ -134,8 +134,8 @@ def decide(definition: JobDefinition, standing: Standing, situation: Situation) 
         if busy.own and schedule.overlap is Overlap.SKIP:
             return _left_out(standing, due, now, busy.reason)
         return Decision(do=Do.HOLD, standing=replace(standing, held=Held(due=due, reason=busy.reason)), due=due)
-    success_at = _success_at(standing, situation.last)
-    after = replace(standing, since=max(due, standing.since), held=None, success_at=success_at)
+    success = success_at(standing, situation.last)
+    after = replace(standing, since=max(due, standing.since), held=None, success_at=success)
     return Decision(do=Do.START, standing=after, due=due, late=late)
 
 
@@ -151,7 +151,7 @@ def _left_out(standing: Standing, due: datetime, now: datetime, reason: str) -> 
     return Decision(do=Do.LEAVE_OUT, standing=replace(standing, since=due, held=None, missed=missed), due=due)
 
 
-def _due(schedule: Schedule, standing: Standing, situation: Situation) -> datetime | None:
+def due_now(schedule: Schedule, standing: Standing, situation: Situation) -> datetime | None:
     """The due time that is to be dealt with now: of several cron times only the last one."""
     if schedule.cron:
         return cron.latest(schedule.cron, schedule.timezone, after=standing.since, until=situation.now)
@@ -163,14 +163,15 @@ def _next_by_interval(schedule: Schedule, standing: Standing, situation: Situati
     last, every = situation.last, schedule.every
     if every is None or (last is not None and not last.ended):
         return None
-    success_at = _success_at(standing, last)
-    since = standing.since if success_at is None else success_at + every
+    success = success_at(standing, last)
+    since = standing.since if success is None else success + every
     if last is None or last.good or last.finished_at is None:
         return since
     return max(since, last.finished_at + min(every, max(SOONEST, min(LONGEST, every / RETRY_SHARE))))
 
 
-def _success_at(standing: Standing, last: LastRun | None) -> datetime | None:
+def success_at(standing: Standing, last: LastRun | None) -> datetime | None:
+    """When the job's last success ended."""
     return last.finished_at if last is not None and last.good else standing.success_at
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from dbupkeep.jobs import JobStatus
 from dbupkeep.results import Reckoned
 
 SECONDS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0)
@@ -33,11 +34,10 @@ class Totals:
         self.document = document
 
     def add(self, family: str, labels: Labels = (), amount: float = 1) -> None:
-        """Count."""
-        if amount:
-            series = self._family(family)
-            key = _key(labels)
-            series[key] = series.get(key, 0) + amount
+        """Count; also nothing, so that a series is there before its first increase, which nobody would see otherwise."""
+        series = self._family(family)
+        key = _key(labels)
+        series[key] = series.get(key, 0) + amount
 
     def observe(self, family: str, labels: Labels, seconds: float) -> None:
         """Take one value into a histogram."""
@@ -59,7 +59,10 @@ class Totals:
     def ended(self, end: Reckoned) -> None:
         """Count an operation that has ended."""
         kind = (end.engine, end.operation)
-        self.add("operations", (*kind, end.status.value))
+        for status in JobStatus:
+            if status.ended:
+                self.add("operations", (*kind, status.value), end.status is status)
+        self.add("deferred_often", kind, 0)
         self.add("reclaimed", kind, end.given_back)
         self.add("ineffective", kind, end.ineffective)
         self.add("overrun", (), end.overrun)

@@ -41,7 +41,7 @@ PLACES = {
     "cronsim": ("cron",),
     "humanize": ("views",),
     "rich": ("views",),
-    "fastapi": ("views.web", "views.api", "views.page", "views.site"),
+    "fastapi": ("views.web", "views.api", "views.page", "views.site", "views.metrics"),
     "starlette": ("views.web", "views.api", "views.page", "views.site"),
     "uvicorn": ("views.web",),
     "jinja2": ("views",),

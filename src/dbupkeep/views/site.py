@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 import dbupkeep
 from dbupkeep.clock import Clock
+from dbupkeep.views import metrics
 from dbupkeep.views.api import audit, events, jobs
 from dbupkeep.views.page import entrance, overview
 from dbupkeep.views.web.denials import Denials
@@ -30,6 +31,7 @@ def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
     tell_problems(site)
     for router in (audit.router, events.router, jobs.router):
         site.include_router(router, prefix=API)
+    site.include_router(metrics.router)
     site.include_router(entrance.router)
     site.include_router(overview.router)
     return site

@@ -32,7 +32,7 @@ def test_ends_are_counted_by_engine_operation_and_outcome(bench: Any) -> None:
     bench.says = {"analyze": "it broke", "reindex": "busy"}
     bench.run("nightly", "scripted:///a", "scripted:///b", operations=("vacuum", "analyze", "reindex"))
     totals = count(bench)
-    assert dict(totals.counts("operations")) == {
+    assert {labels: value for labels, value in totals.counts("operations") if value} == {
         ("scripted", "vacuum", "completed"): 2,
         ("scripted", "analyze", "failed"): 2,
         ("scripted", "reindex", "deferred"): 2,

@@ -180,11 +180,13 @@ class Service:
 
     def run(self, asked: Asked) -> None:
         """Go on until a signal, then until the worker processes have ended."""
-        scheduler, pause = self.app.scheduler(), threading.Event()
+        scheduler, following, pause = self.app.scheduler(), self.app.following(), threading.Event()
         scheduler.use(self.watched.config.jobs)
+        following.use(self.app.followers(self.watched.config))
         self._greet()
         self._guarded(lambda: self.app.lifecycle.record(self.watched.act("serve")))
         self.team.mend()
+        following.start()
         notify("READY=1")
         look_at = tidy_at = self.app.clock.monotonic()
         while not asked.times:
@@ -194,6 +196,7 @@ class Service:
                 if self.watched.renew():
                     self._guarded(lambda: self.app.lifecycle.record(self.watched.act("configuration_reload")))
                     scheduler.use(self.watched.config.jobs)
+                    following.use(self.app.followers(self.watched.config))
                     self._greet()
                 self._guarded(lambda: self._told(scheduler.look()))
                 notify("WATCHDOG=1")
@@ -204,6 +207,7 @@ class Service:
             pause.wait(TICK)
         self._guarded(scheduler.close)
         self._stop(asked, pause)
+        following.close()
 
     def _stop(self, asked: Asked, pause: threading.Event) -> None:
         notify("STOPPING=1")

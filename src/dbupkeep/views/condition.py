@@ -1,0 +1,82 @@
+"""How a service is: what `dbupkeep health`, the API and the metrics look at, gathered from ledger and configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import islice, pairwise
+
+from dbupkeep import cron
+from dbupkeep.app import App
+from dbupkeep.config import Config
+from dbupkeep.definitions import JobDefinition, Schedule
+from dbupkeep.following import state_of
+from dbupkeep.health import FollowerSight, JobSight, Sight, Verdict, judge
+from dbupkeep.scheduler import alive_at, is_scheduled, last_run, standing
+from dbupkeep.schedules import Situation, due_now, standing_of, success_at
+
+AHEAD = 10
+"""Due times looked at for the longest gap between two: enough for a job that rests over a weekend."""
+
+
+def condition(app: App, config: Config, *, deep: bool = False) -> Verdict:
+    """How everything is; `deep` also has the ledger check itself, which takes time with its size. Raises `LedgerError`."""
+    now, backlog = app.clock.now(), app.reader.backlog()
+    damaged = app.reader.health() if deep else None
+    return judge(
+        Sight(
+            now=now,
+            jobs=tuple(jobs_now(app, config, now)),
+            followers=tuple(followers_now(app, config)),
+            workers=sum(worker.alive for worker in app.queue.workers()),
+            deliverable=backlog.deliverable,
+            oldest_pending_at=backlog.oldest_pending_at,
+            scheduler_at=alive_at(app.reader),
+            ledger=(damaged.message or "it does not say what") if damaged and not damaged.ok else "",
+        )
+    )
+
+
+def jobs_now(app: App, config: Config, now: datetime) -> Iterable[JobSight]:
+    """The jobs with a schedule."""
+    for job in config.jobs.values():
+        if is_scheduled(job):
+            yield _job(app, job, now)
+
+
+def followers_now(app: App, config: Config) -> Iterable[FollowerSight]:
+    """The followers that the configuration names."""
+    for follower in app.followers(config):
+        state = state_of(app.reader, follower.name)
+        if state is not None:
+            yield FollowerSight(
+                name=follower.name,
+                waiting=len(state.outbox),
+                failing_since=state.failing_since,
+                reason=state.reason,
+            )
+
+
+def _job(app: App, job: JobDefinition, now: datetime) -> JobSight:
+    kept = standing(app.reader, job.name)
+    known, last = standing_of(kept, job.schedule, now), last_run(app.reader, job.name)
+    situation = Situation(now=now, last=last)
+    return JobSight(
+        name=job.name,
+        known_since=known.since,
+        gap=_gap(job.schedule, now.replace(minute=0, second=0, microsecond=0)),
+        due_since=due_now(job.schedule, known, situation),
+        held=known.held.reason if known.held else "",
+        last=last,
+        good_at=success_at(known, last),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _gap(schedule: Schedule, now: datetime) -> timedelta:
+    """The longest time between two due times."""
+    if schedule.every is not None:
+        return schedule.every
+    coming = list(islice(cron.times(schedule.cron, schedule.timezone, now), AHEAD))
+    return max((later - earlier for earlier, later in pairwise(coming)), default=timedelta(days=400))
