@@ -1,4 +1,8 @@
-"""PostgreSQL 13 to 19, through psycopg. This module fulfils `dbupkeep.engine.Engine`; the driver is imported on connecting."""
+"""PostgreSQL 13 to 19, through psycopg. This module fulfils `dbupkeep.engine.Engine`.
+
+The driver is imported on connecting, and the modules of operations when they are asked for: starting is most of what a
+small run takes. Modules that share their name with a function here come first, so that the function has it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ from typing import cast
 
 from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.engine import Candidate, Finding, Purpose, Scope, Session
-from dbupkeep.engines.postgresql import analyze, check, databases, reindex, rewrite, vacuum
 from dbupkeep.engines.postgresql import assess as _assess
 from dbupkeep.engines.postgresql import drift as _drift
+from dbupkeep.engines.postgresql import survey as _survey
 from dbupkeep.engines.postgresql import why as _why
 from dbupkeep.engines.postgresql.doctor import examine
 from dbupkeep.engines.postgresql.inquiry import DEFAULTS
+from dbupkeep.engines.postgresql.performers import PERFORMERS
 from dbupkeep.engines.postgresql.selection import FLAGS
 from dbupkeep.engines.postgresql.session import PostgresqlSession
 from dbupkeep.engines.postgresql.urls import expected_key, target_of
@@ -38,13 +43,7 @@ __all__ = [
     "why",
 ]
 
-operations: Mapping[Operation, str] = {
-    Operation.VACUUM: vacuum.SUMMARY,
-    Operation.ANALYZE: analyze.SUMMARY,
-    Operation.REINDEX: reindex.SUMMARY,
-    Operation.CHECK: check.SUMMARY,
-    Operation.OPTIMIZE: rewrite.SUMMARY,
-}
+operations: Mapping[Operation, str] = {operation: how for operation, (_, how) in PERFORMERS.items()}
 
 SERVES_MANY = True
 """One URL names a server, which may have many databases."""
@@ -57,6 +56,8 @@ CONSENTS = frozenset({reindex.CONSENT_LOCK, reindex.CONSENT_DROP})
 
 def discover(place: Target, scope: Scope) -> Iterable[Candidate]:
     """Find the databases of a server."""
+    from dbupkeep.engines.postgresql import databases
+
     return databases.of_server(place)
 
 
@@ -72,7 +73,7 @@ def key_of(target: Target) -> str:
 
 def survey(session: Session, scope: Scope) -> DatabaseFacts:
     """Read what a plan needs to know."""
-    return cast("PostgresqlSession", session).survey(scope)
+    return _survey.look(cast("PostgresqlSession", session).handle, scope)
 
 
 def assess(facts: DatabaseFacts, policy: Policy, history: History, scope: Scope) -> Sequence[Proposal]:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from dbupkeep.engines.postgresql.handle import Handle
 
-SUMMARY = "ANALYZE per table, at half of autovacuum's threshold or without statistics; partitioned tables too"
-
 _LOCKS = "SHARE UPDATE EXCLUSIVE on the table: readers and writers go on"
 
 _SAMPLED_ROWS = 30_000

@@ -23,8 +23,6 @@ from dbupkeep.progress import measured
 if TYPE_CHECKING:
     from dbupkeep.engines.postgresql.handle import Handle
 
-SUMMARY = "amcheck's bt_index_check of every B-tree; with method = heapallindexed every row is looked up too"
-
 METHODS = ("order", "heapallindexed")
 
 _LOCKS = "ACCESS SHARE: readers and writers go on"

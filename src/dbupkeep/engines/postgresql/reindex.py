@@ -19,9 +19,7 @@ from dbupkeep.plans import Proposal, Source, SpaceNeed
 if TYPE_CHECKING:
     from dbupkeep.estimates import Measurement
 
-__all__ = ["SUMMARY", "propose", "run", "verify"]
-
-SUMMARY = "REINDEX CONCURRENTLY per index: invalid ones first, then those that would lose 30 % and have 64 MiB"
+__all__ = ["propose", "run", "verify"]
 
 _LOCKS = "SHARE UPDATE EXCLUSIVE on the table: readers and writers go on; it waits for older transactions to end"
 _LOCKS_BLOCKING = "SHARE on the table and ACCESS EXCLUSIVE on the index: writers wait until it is done"

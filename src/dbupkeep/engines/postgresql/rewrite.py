@@ -27,10 +27,6 @@ from dbupkeep.plans import PlanItem, Proposal, Source, SpaceNeed
 if TYPE_CHECKING:
     from dbupkeep.engines.postgresql.handle import Handle
 
-SUMMARY = (
-    "an online rewrite of bloated tables: REPACK (CONCURRENTLY) from 19 on, else pg_repack; VACUUM FULL by consent"
-)
-
 CONSENT = "exclusive_lock"
 CONCURRENTLY = "REPACK (CONCURRENTLY)"
 PG_REPACK = "pg_repack"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from dbupkeep.definitions import Setting
 from dbupkeep.engines.postgresql.names import Patterns
@@ -106,6 +105,8 @@ def cleanup(value: Setting) -> str:
 def _check(config: Mapping[str, Setting]) -> None:
     unknown = sorted(set(config) - set(FLAGS))
     if unknown:
+        from difflib import get_close_matches  # only who mistypes waits for it
+
         near = get_close_matches(unknown[0], FLAGS, 1)
         raise UsageError(
             f"PostgreSQL has no setting {unknown[0]!r}",

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import ModuleType
-from typing import Protocol, cast
+from collections.abc import Sequence
 
 from dbupkeep.definitions import Target
-from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Work
-from dbupkeep.engines.postgresql import analyze, check, leftovers, reindex, rewrite, survey, vacuum
+from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Stop, Work
 from dbupkeep.engines.postgresql.handle import Handle
-from dbupkeep.facts import DatabaseFacts
-from dbupkeep.operations import Operation
+from dbupkeep.engines.postgresql.performers import performer
 from dbupkeep.plans import PlanItem
-
-
-class Performer(Protocol):
-    """What the module of an operation offers."""
-
-    def run(self, handle: Handle, item: PlanItem, report: Report) -> Work:
-        """Do it."""
-        ...
-
-    def verify(self, handle: Handle, item: PlanItem, work: Work) -> Evidence:
-        """Look at what it did."""
-        ...
-
-
-_MODULES: Mapping[Operation, ModuleType] = {
-    Operation.VACUUM: vacuum,
-    Operation.ANALYZE: analyze,
-    Operation.REINDEX: reindex,
-    Operation.CHECK: check,
-    Operation.OPTIMIZE: rewrite,
-}
-PERFORMERS = cast("Mapping[Operation, Performer]", _MODULES)
 
 
 class PostgresqlSession:
@@ -44,15 +18,11 @@ class PostgresqlSession:
         """Connect. Raises a `TargetError` or a `UsageError`."""
         self.handle = Handle(target, tag=tag, purpose=purpose)
 
-    def survey(self, scope: Scope) -> DatabaseFacts:
-        """Read what a plan needs to know."""
-        return survey.look(self.handle, scope)
-
     def run(self, item: PlanItem, report: Report) -> Work:
         """Do the item."""
         try:
             with self.handle.one_item():
-                return PERFORMERS[item.operation].run(self.handle, item, report)
+                return performer(item.operation).run(self.handle, item, report)
         finally:
             report.follow(None)
 
@@ -62,18 +32,24 @@ class PostgresqlSession:
 
     def verify(self, item: PlanItem, work: Work) -> Evidence:
         """Look at the database and say what the work achieved."""
-        return PERFORMERS[item.operation].verify(self.handle, item, work)
+        return performer(item.operation).verify(self.handle, item, work)
 
     def recover(self, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
         """Find what a lost attempt left running or behind."""
+        from dbupkeep.engines.postgresql import leftovers
+
         return leftovers.recover(self.handle, item, tag, notes)
 
     def leftovers(self) -> Sequence[Leftover]:
         """What cut-off operations left."""
+        from dbupkeep.engines.postgresql import leftovers
+
         return leftovers.find(self.handle)
 
     def clean(self, leftover: Leftover) -> None:
         """Remove one that is ours."""
+        from dbupkeep.engines.postgresql import leftovers
+
         leftovers.clean(self.handle, leftover)
 
     def close(self) -> None:

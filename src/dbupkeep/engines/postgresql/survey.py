@@ -8,8 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import blockers, heap, indexes, needs, repack, surroundings, volumes
-from dbupkeep.engines.postgresql.extensions import AMCHECK
+from dbupkeep.engines.postgresql import needs, surroundings
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.selection import Selection, selection
 from dbupkeep.errors import Missing
@@ -94,8 +93,12 @@ def _closer(handle: Handle, scope: Scope, chosen: Selection, tables: Sequence[Ob
     everything = scope.policy.force or chosen.is_choice
     found: list[ObjectFacts] = []
     if Operation.REINDEX in scope.operations:
+        from dbupkeep.engines.postgresql import indexes
+
         found += indexes.look(handle, chosen, tables, everything=everything)
     if Operation.OPTIMIZE in scope.operations:
+        from dbupkeep.engines.postgresql import heap
+
         found += heap.look(handle, chosen, everything=scope.policy.force)
     return found
 
@@ -105,13 +108,19 @@ def _of_operations(handle: Handle, scope: Scope, *, everything: bool) -> dict[st
     wanted = set(scope.operations)
     values: dict[str, Value] = {}
     if wanted & {Operation.REINDEX, Operation.OPTIMIZE}:
+        from dbupkeep.engines.postgresql import blockers, volumes
+
         values["long_transactions"] = blockers.kept(blockers.long_transactions(handle, _OPEN))
         values |= {"free_bytes": volumes.free(handle), "wal_kept": handle.row("wal_kept")["kept"]}
     if Operation.REINDEX in wanted and not everything:
         values["indexes"] = handle.row("index_count")["indexes"]
     if Operation.CHECK in wanted:
+        from dbupkeep.engines.postgresql.extensions import AMCHECK
+
         values["amcheck"] = AMCHECK.state(handle)
     if Operation.OPTIMIZE in wanted:
+        from dbupkeep.engines.postgresql import repack
+
         values["pg_repack"] = repack.state(handle)
     return values
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from dbupkeep.engines.postgresql.handle import Handle
 
-SUMMARY = "VACUUM per table, at half of autovacuum's thresholds and half of the freeze limit; small tables in groups"
-
 _LOCKS = "SHARE UPDATE EXCLUSIVE on the table: readers and writers go on"
 _TRUNCATES = "; at the end ACCESS EXCLUSIVE for a moment, to give empty pages back"
 
