@@ -16,7 +16,7 @@ from dbupkeep.engines.postgresql import drift as _drift
 from dbupkeep.engines.postgresql import survey as _survey
 from dbupkeep.engines.postgresql import why as _why
 from dbupkeep.engines.postgresql.doctor import examine
-from dbupkeep.engines.postgresql.inquiry import DEFAULTS
+from dbupkeep.engines.postgresql.inquiry import CONSENT_DROP, CONSENT_LOCK, DEFAULTS
 from dbupkeep.engines.postgresql.performers import PERFORMERS
 from dbupkeep.engines.postgresql.selection import FLAGS
 from dbupkeep.engines.postgresql.session import PostgresqlSession
@@ -50,7 +50,7 @@ SERVES_MANY = True
 
 defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS
 
-CONSENTS = frozenset({reindex.CONSENT_LOCK, reindex.CONSENT_DROP})
+CONSENTS = frozenset({CONSENT_LOCK, CONSENT_DROP})
 """The effects that a policy may agree to."""
 
 

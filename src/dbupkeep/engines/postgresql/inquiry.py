@@ -74,6 +74,10 @@ RATES: Mapping[Operation, float] = {
 }
 """Bytes a second to expect before there is any history."""
 
+CONSENT_LOCK = "exclusive_lock"
+CONSENT_DROP = "drop_leftovers"
+"""The effects that a policy may agree to."""
+
 BUCKETS = 4
 """Small tables are maintained in so many groups: enough to run side by side, few enough to cost nothing."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dbupkeep.engines.postgresql import bloat, blockers, needs, remains, room, words
 from dbupkeep.engines.postgresql.indexes import KIND
-from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry, group_of, hold_of
+from dbupkeep.engines.postgresql.inquiry import CONSENT_DROP, CONSENT_LOCK, Draft, Inquiry, group_of, hold_of
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.rebuild import BLOCKING, CONCURRENTLY, DROP, run, verify
 from dbupkeep.facts import Notice, ObjectFacts
@@ -25,8 +25,6 @@ _LOCKS = "SHARE UPDATE EXCLUSIVE on the table: readers and writers go on; it wai
 _LOCKS_BLOCKING = "SHARE on the table and ACCESS EXCLUSIVE on the index: writers wait until it is done"
 _LOCKS_DROP = "SHARE UPDATE EXCLUSIVE on the table; it waits for those who use it to end"
 
-CONSENT_LOCK = "exclusive_lock"
-CONSENT_DROP = "drop_leftovers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
