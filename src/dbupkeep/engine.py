@@ -67,6 +67,7 @@ class Work:
     before: Mapping[str, Value] = field(default_factory=dict)
     values: Mapping[str, Value] = field(default_factory=dict)
     messages: tuple[str, ...] = ()  # the product's own words
+    put_off: Mapping[str, str] = field(default_factory=dict)  # members of a group that something was in the way of: why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,22 @@ def test_a_locked_table_is_deferred(cli: Cli, newest: Workbench) -> None:
     assert done.code == 4, done.err
 
 
+def test_of_a_group_the_locked_member_alone_comes_back(cli: Cli, newest: Workbench) -> None:
+    for number in range(40):
+        newest.bloat(f"s{number}", rows=200, dead=100)
+    with holding(newest.database, "LOCK TABLE s0 IN SHARE UPDATE EXCLUSIVE MODE"):
+        done = cli("run", newest.database.url, "--operations", "vacuum", "--set", "vacuum.lock_wait=200ms", "--json")
+    assert done.code == 4, done.err
+    assert newest.database.value("SELECT count(*) FROM pg_stat_user_tables WHERE vacuum_count > 1") == 39
+    (put_off,) = [job for job in done.json["jobs"] if job["status"] == "deferred"]
+    assert list(put_off["result"]["put_off"]) == ["public.s0"]
+    assert "1 of" in put_off["reason"]
+    assert "the others are done" in put_off["reason"]
+    assert put_off["result"]["after"]["dead"] == 0
+    again = cli("run", newest.database.url, "--operations", "vacuum", "--json").json
+    assert [job["config"]["object"] for job in again["jobs"] if job["status"] == "completed"] == ["public.s0"]
+
+
 def test_it_can_be_cancelled_from_elsewhere(cli: Cli, newest: Workbench) -> None:
     newest.bloat(rows=60_000, dead=30_000)
     newest.slowly()

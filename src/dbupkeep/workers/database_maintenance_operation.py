@@ -13,7 +13,7 @@ from dbupkeep.codec import from_json, to_json
 from dbupkeep.engine import Engine, Evidence, Session, Work
 from dbupkeep.errors import Damaged, Kind, Refused, UpkeepError, UsageError
 from dbupkeep.estimates import Measurement
-from dbupkeep.events import NOTED, JobCompleted, JobFailed, StageReached
+from dbupkeep.events import NOTED, JobCompleted, JobDeferred, JobFailed, StageReached
 from dbupkeep.jobs import Job, JobType
 from dbupkeep.ledger import Reader
 from dbupkeep.operations import Operation
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 PLANS = 8
 """How many plans a worker process keeps at hand."""
+
+SAID = 3
+"""Reasons that are told of members of a group that were put off; all of them are in the result."""
 
 LONGEST = 100
 """Characters of a value that is kept with a measurement: numbers and words, no lists."""
@@ -82,7 +85,10 @@ class DatabaseMaintenanceOperationWorker:
         work = session.run(item, context.report)
         evidence = session.verify(item, work)
         sample = self._measurement(plan, item, work, evidence)
-        return Ended(event=JobCompleted(result=_result(evidence, work)), sample=sample)
+        result = _result(evidence, work)
+        if work.put_off:
+            return Ended(event=JobDeferred(reason=_of_members(item, work.put_off), result=result), sample=sample)
+        return Ended(event=JobCompleted(result=result), sample=sample)
 
     def _notes(self, job: Job) -> list[str]:
         """What the attempts of a job kept for their recovery, in order."""
@@ -140,6 +146,12 @@ class DatabaseMaintenanceOperationWorker:
         )
 
 
+def _of_members(item: PlanItem, put_off: Mapping[str, str]) -> str:
+    """Which members of a group come back with the next run; the others are done."""
+    said = "; ".join(list(dict.fromkeys(put_off.values()))[:SAID])
+    return f"{len(put_off)} of {len(item.members)} come back, the others are done: {said}"
+
+
 def _bytes(facts: Mapping[str, Any]) -> int:
     value = facts.get("bytes")
     return int(value) if isinstance(value, (int, float)) else 0
@@ -156,6 +168,7 @@ def _result(evidence: Evidence, work: Work, *, recovered: bool = False) -> dict[
         "stall_seconds": work.stall_seconds,
         "values": {**work.values, **evidence.values},
         "messages": list(work.messages),
+        "put_off": dict(work.put_off),
         "notices": [to_json(notice) for notice in evidence.notices],
         "recovered": recovered,
     }

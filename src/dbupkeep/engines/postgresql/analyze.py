@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
@@ -68,14 +69,15 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
             handle.perform(_reset("default_statistics_target"), lock_wait=0)
         done.append(maintain.run(handle, item, report, _manner(item)))
     values = {**done[-1].values, "stages": len(done)}
-    return Work(
-        seconds=sum(work.seconds for work in done), before=done[0].before, values=values, messages=done[-1].messages
-    )
+    return replace(
+        done[-1], seconds=sum(work.seconds for work in done), before=done[0].before, values=values,
+        put_off={name: why for work in done for name, why in work.put_off.items()},
+    )  # fmt: skip
 
 
 def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     """Compare the rows changed since the last ANALYZE; that it was done at all, `run` has seen by the counters."""
-    found = maintain.states(handle, maintain.oids_of(item))
+    found = maintain.found_after(handle, item, work)
     after = maintain.summed(found.values())
     changed, left = needs.number(work.before, "modified"), needs.number(after, "modified")
     counted = any(row["analyzes"] for row in found.values())

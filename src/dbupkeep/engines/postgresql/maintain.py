@@ -67,11 +67,14 @@ class _Round:
     before: Mapping[int, Row]
     names: Mapping[int, str]
     said: list[Said] = field(default_factory=list)
-    faults: list[UpkeepError] = field(default_factory=list)
+    faults: dict[int, UpkeepError] = field(default_factory=dict)  # by table
 
 
 def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
-    """Do it. Raises `Busy` with what was done and what was locked, `NotPermitted`, `Gone`, `Interrupted`, ..."""
+    """Do it. Raises `Busy` with what is in the way, `NotPermitted`, `Gone`, `Interrupted`, ...
+
+    Of a group, the members that something was in the way of are put off, and the others done.
+    """
     fit_to_work(handle, item)
     names = _resolved(handle, item)
     lagged = replicas.wait(handle, item, report)
@@ -86,12 +89,12 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
     with watched(handle, item, report, manner.view, read, limits=limits, closely=closely) as watch:
         _do(work, watch)
     seconds = perf_counter() - started
-    _check(work)
+    put_off = _put_off(work)
     return Work(
         seconds=seconds,
-        before=summed(before.values()),
+        before=summed(row for oid, row in before.items() if names[oid] not in put_off),
         values={
-            "tables": len(names),
+            "tables": len(names) - len(put_off),
             "wal_bytes": handle.row("wal")["bytes"] - started_wal,
             "lock_wait_seconds": round(watch.seen.lock_wait, 3),
             **lagged,
@@ -100,7 +103,14 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
             **({"members": json.dumps(_short(before, names))} if len(names) > 1 else {}),
         },
         messages=tuple(dict.fromkeys(said.text for said in work.said)),
+        put_off=put_off,
     )
+
+
+def found_after(handle: Handle, item: PlanItem, work: Work) -> dict[int, Row]:
+    """What the server says of an item's tables after the work, but for those that were put off."""
+    names = dict(zip(oids_of(item), item.members or (item.object,), strict=True))
+    return states(handle, [oid for oid, name in names.items() if name not in work.put_off])
 
 
 def recovered(handle: Handle, item: PlanItem) -> Evidence | None:
@@ -195,28 +205,29 @@ def _do(work: _Round, watch: Watch) -> None:
 def _several(work: _Round, watch: Watch, oids: Sequence[int]) -> None:
     """A batch: first all that can be had at once, then what was locked, or behind a fault, one by one."""
     taken = set(work.handle.try_lock(oids))
-    work.faults += [Busy(f"{work.names[oid]} is being maintained already") for oid in oids if oid in taken]
+    work.faults |= {oid: Busy(f"{work.names[oid]} is being maintained already") for oid in taken}
     left = [oid for oid in oids if oid not in taken]
     if left:
-        with _isolated(work.handle, []):
+        with _isolated(work):
             _statement(work, watch, left, skip_locked=True)
         left = _untouched(work, left)
     if not work.item.options.get("skip_locked"):
         for oid in left:
-            with _isolated(work.handle, work.faults):
+            with _isolated(work, oid):
                 _statement(work, watch, [oid], skip_locked=False)
 
 
 @contextmanager
-def _isolated(handle: Handle, faults: list[UpkeepError]) -> Iterator[None]:
+def _isolated(work: _Round, oid: int = 0) -> Iterator[None]:
     """Keep a fault of one table from the others; a stop, a lost connection or a full disk ends them all."""
     try:
         yield
     except UpkeepError as error:
         ends_all = isinstance(error, (Interrupted, Lost, Refused)) or error.kind in (Kind.INTERRUPTED, Kind.SPACE)
-        if ends_all or handle.stopping:
+        if ends_all or work.handle.stopping:
             raise
-        faults.append(error)
+        if oid:
+            work.faults[oid] = error
 
 
 def _statement(work: _Round, watch: Watch, oids: Sequence[int], *, skip_locked: bool) -> None:
@@ -248,30 +259,36 @@ def _untouched(work: _Round, oids: Sequence[int]) -> list[int]:
         waited += 0.1
 
 
-def _check(work: _Round) -> None:
-    """Raise what kept tables from being worked on: by codes, counters and rights, never by the words of a notice."""
+def _put_off(work: _Round) -> dict[str, str]:
+    """Which members of a group were locked, with the sentence why. Raises what kept tables from being worked on else.
+
+    Told by codes, counters and rights, never by the words of a notice.
+    """
     left = _untouched(work, list(work.names))
-    codes = {said.code for said in work.said}
-    if not left:
-        return
-    if not work.faults:
-        work.faults += _silent_faults(work, left, codes)
-    if work.faults:
-        raise _summary(work, left)
+    unexplained = [oid for oid in left if oid not in work.faults]
+    if unexplained:
+        work.faults |= _silent_faults(work, unexplained, {said.code for said in work.said})
+    faults = {oid: error for oid, error in work.faults.items() if oid in left or isinstance(error, Gone)}
+    if not faults:
+        return {}
+    if len(work.names) == len(faults) or not all(isinstance(error, (Busy, Gone)) for error in faults.values()):
+        raise _summary(work, faults)
+    return {work.names[oid]: error.message for oid, error in faults.items() if isinstance(error, Busy)}
 
 
-def _silent_faults(work: _Round, left: Sequence[int], codes: set[str]) -> list[UpkeepError]:
+def _silent_faults(work: _Round, left: Sequence[int], codes: set[str]) -> dict[int, UpkeepError]:
     """What the server skipped with a warning only, or could not be seen to do."""
     asked = {"oids": list(left)}
-    denied = [work.names[row["oid"]] for row in work.handle.rows("permitted", asked) if not row["permitted"]]
+    denied = [row["oid"] for row in work.handle.rows("permitted", asked) if not row["permitted"]]
     if denied and PLAIN_WARNING in codes:
-        return [_denied(work.handle, denied)]
+        fault = _denied(work.handle, [work.names[oid] for oid in denied])
+        return dict.fromkeys(denied, fault)
     if LOCK_NOT_AVAILABLE in codes:
-        names = words.listed([work.names[oid] for oid in left])
-        return [Busy(f"{names} was locked", why="what is locked is left out, as asked for", hint="it comes back")]
+        why = "what is locked is left out, as asked for"
+        return {oid: Busy(f"{work.names[oid]} was locked", why=why, hint="it comes back") for oid in left}
     if UNDEFINED_TABLE in codes:
-        return [Gone(f"{words.listed([work.names[oid] for oid in left])} is gone", hint="plan again")]
-    return []
+        return {oid: Gone(f"{work.names[oid]} is gone", hint="plan again") for oid in left}
+    return {}
 
 
 def _denied(handle: Handle, names: list[str]) -> NotPermitted:
@@ -285,16 +302,17 @@ def _denied(handle: Handle, names: list[str]) -> NotPermitted:
     )
 
 
-def _summary(work: _Round, left: Sequence[int]) -> UpkeepError:
+def _summary(work: _Round, faults: Mapping[int, UpkeepError]) -> UpkeepError:
     """One error for all that went wrong: of the gravest class there is, with how much was done all the same."""
+    listed = list(faults.values())
     if len(work.names) == 1:
-        return work.faults[0]
-    worst = min(work.faults, key=lambda error: (isinstance(error, (Busy, Gone)), isinstance(error, Busy)))
-    done = len(work.names) - len(left)
-    said = list(dict.fromkeys(error.message for error in work.faults))
+        return listed[0]
+    worst = min(listed, key=lambda error: (isinstance(error, (Busy, Gone)), isinstance(error, Busy)))
+    done = len(work.names) - len(faults)
+    said = list(dict.fromkeys(error.message for error in listed))
     why = f"{done} of {len(work.names)} tables are done; " + "; ".join(said[:3])
     cls = type(worst) if isinstance(worst, (Busy, NotPermitted, Gone)) else OperationError
-    error = cls(f"{len(left)} of {len(work.names)} small tables were not done", why=why, hint=worst.hint)
+    error = cls(f"{len(faults)} of {len(work.names)} small tables were not done", why=why, hint=worst.hint)
     error.kind = worst.kind
     return error
 

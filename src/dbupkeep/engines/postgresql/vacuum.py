@@ -64,7 +64,7 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
 
 def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     """Compare dead rows, ages and sizes; where dead rows stayed, name who keeps them."""
-    found = maintain.states(handle, maintain.oids_of(item))
+    found = maintain.found_after(handle, item, work)
     after = maintain.summed(found.values())
     effective, reason, notices = _judge(handle, item, work.before, after)
     return Evidence(
