@@ -26,7 +26,6 @@ _LOCKS_BLOCKING = "SHARE on the table and ACCESS EXCLUSIVE on the index: writers
 _LOCKS_DROP = "SHARE UPDATE EXCLUSIVE on the table; it waits for those who use it to end"
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
     """An index with why it is rebuilt; `rank` says what goes first."""
