@@ -93,7 +93,7 @@ class _ReadingTx(SqliteTx):
         try:
             return super().text(text, parameters)
         except apsw.Error as error:
-            raise _translated(error, self._path) from error
+            raise translated(error, self._path) from error
 
 
 @dataclass(eq=False, slots=True)
@@ -166,7 +166,7 @@ class SqliteLedger(RelationalReads, RelationalTrail):
             self._writer.execute("commit")
         except BaseException as error:
             for pending in batch:
-                pending.error = pending.error or _translated(error, self.path)
+                pending.error = pending.error or translated(error, self.path)
             if not self._writer.get_autocommit():
                 with suppress(apsw.Error):  # whatever broke the transaction may break its end
                     self._writer.execute("rollback")
@@ -191,7 +191,7 @@ class SqliteLedger(RelationalReads, RelationalTrail):
         except Exception as error:
             if self._writer.get_autocommit():  # SQLite has taken back the whole transaction
                 raise
-            pending.error = _translated(error, self.path)
+            pending.error = translated(error, self.path)
             self._writer.execute("rollback to closure")
         self._writer.execute("release closure")
 
@@ -238,7 +238,7 @@ class SqliteLedger(RelationalReads, RelationalTrail):
             try:
                 _migrate(self._writer, self.path)
             except apsw.Error as error:
-                raise _translated(error, self.path) from error
+                raise translated(error, self.path) from error
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -293,7 +293,7 @@ class SqliteLedger(RelationalReads, RelationalTrail):
             connection.pragma("synchronous", "full")
             connection.pragma("foreign_keys", value=True)
         except apsw.Error as error:
-            raise _translated(error, self.path) from error
+            raise translated(error, self.path) from error
         with self._guard:
             self._opened.add(connection)
         return connection
@@ -328,16 +328,16 @@ def _prepare(path: Path) -> None:
                 why="a ledger is never of 0 bytes, so this one was cut off or is something else; nothing was changed",
                 hint="restore it from a copy, or remove the file to begin with a new one",
             )
-        _check_header(path)
+        check_header(path)
     except OSError as error:
         raise LedgerError(
             f"cannot make the ledger {path}", why=str(error), hint="choose another place with --ledger"
         ) from error
     except apsw.Error as error:
-        raise _translated(error, path) from error
+        raise translated(error, path) from error
 
 
-def _check_header(path: Path) -> None:
+def check_header(path: Path) -> None:
     """Refuse a file that is no ledger before SQLite opens it, which could already change what lies beside it."""
     file = apsw.VFSFile("unix", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
     try:
@@ -406,14 +406,14 @@ def _version(connection: apsw.Connection, path: Path) -> int:
         version = int(cast("int", connection.pragma("user_version")))
         tables = connection.execute("select count(*) from sqlite_schema").get
     except apsw.Error as error:
-        raise _translated(error, path) from error
+        raise translated(error, path) from error
     if mark != APPLICATION_ID and (mark or version or tables):
         raise LedgerError(f"{path} is a database, but not a ledger of dbupkeep", hint=ELSEWHERE)
     _check_version(version, path)
     return version
 
 
-def _translated(error: BaseException, path: Path) -> BaseException:
+def translated(error: BaseException, path: Path) -> BaseException:
     """The driver's error in our words; ours as they are."""
     if not isinstance(error, Exception):
         return LedgerError(f"a change of the ledger {path} was interrupted", hint="nothing was changed; try again")

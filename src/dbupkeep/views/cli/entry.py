@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "config": ("configuring", "Check, show and locate the configuration."),
         "token": ("tokens", "Make, list and revoke the tokens of API and page."),
         "audit": ("auditing", "Show who asked for what, and check that the record of it is whole."),
+        "ledger": ("ledger_files", "Back up, check and restore the record of jobs."),
         "prune": ("history", "Forget runs that ended long ago; measurements stay."),
         "install": ("installing", "Print what has the system start the service: a systemd unit."),
         "completion": ("completing", "Print the completion script of a shell."),
