@@ -62,14 +62,22 @@ class Buckets:
 class Limits:
     """All limits of one site. Used on one event loop only, so nothing is locked."""
 
-    def __init__(self, now: Callable[[], float], *, per_caller: Rate = PER_CALLER, in_all: Rate = IN_ALL) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        per_caller: Rate = PER_CALLER,
+        in_all: Rate = IN_ALL,
+        strangers: Rate = STRANGERS,
+        log_ins: Rate = LOG_INS,
+    ) -> None:
         """Read time, in seconds that never go back, from `now`."""
         self._callers = Buckets(per_caller, now)
         self._all = Buckets(in_all, now)
-        self._strangers = Buckets(STRANGERS, now)
-        self._strangers_in_all = Buckets(STRANGERS_IN_ALL, now)
-        self._log_ins = Buckets(LOG_INS, now)
-        self._log_ins_in_all = Buckets(LOG_INS_IN_ALL, now)
+        self._strangers = Buckets(strangers, now)
+        self._strangers_in_all = Buckets(max(strangers, STRANGERS_IN_ALL, key=_burst), now)
+        self._log_ins = Buckets(log_ins, now)
+        self._log_ins_in_all = Buckets(max(log_ins, LOG_INS_IN_ALL, key=_burst), now)
         self._streams: dict[str, int] = {}
 
     def request(self, caller: str) -> float:
@@ -96,3 +104,7 @@ class Limits:
         self._streams[caller] -= 1
         if not self._streams[caller]:
             del self._streams[caller]
+
+
+def _burst(rate: Rate) -> float:
+    return rate.burst
