@@ -225,6 +225,12 @@ class IllegalTransition(UpkeepError):
     kind = Kind.ILLEGAL
 
 
+def preserved(error: UpkeepError) -> dict[str, Any]:
+    """What `revive` wants to know of an error in another process of ours."""
+    said = {"class": type(error).__name__, "what": error.what, "why": error.why}
+    return error.document() | said | {"objects": list(getattr(error, "objects", ()))}
+
+
 def revive(document: Mapping[str, Any]) -> UpkeepError:
     """Make an error of what another process of ours said of it: `class`, `kind`, `what`, `why`, `hint`, `objects`."""
     classes = {cls.__name__: cls for cls in _family(UpkeepError)}

@@ -11,14 +11,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from dbupkeep import engines
 from dbupkeep.codec import from_json, to_json
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Engine, Leftover, Purpose, Scope, Session, Work
-from dbupkeep.errors import UpkeepError, UsageError
-from dbupkeep.events import NOTED
+from dbupkeep.errors import Lost, UpkeepError, UsageError, preserved, revive
 from dbupkeep.plans import PlanItem
 from dbupkeep.progress import Progress
 
@@ -52,6 +52,7 @@ class Relay:
         self._sample: Callable[[], Progress | None] | None = None
         self._guard = threading.Lock()
         self._latest: Progress | None = None
+        self._noted: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
         self._ended = threading.Event()
         self._pulse = threading.Thread(target=self._beat, name="dbupkeep-child-pulse", daemon=True)
         self._pulse.start()
@@ -65,8 +66,14 @@ class Relay:
         self._out.say(news="stage", stage=name, message=message)
 
     def note(self, text: str) -> None:
-        """Pass it on as a stage: what is worked on in a child of ours leaves nothing that a note would have to tell of."""
-        self.stage(NOTED, text)
+        """Pass it on, and wait until it is kept. Raises what kept it from that."""
+        self._out.say(news="note", text=text)
+        if refusal := self._noted.get():
+            raise revive(refusal)
+
+    def noted(self, refusal: Mapping[str, Any]) -> None:
+        """The note is kept, or it was refused by this error."""
+        self._noted.put(refusal)
 
     def blocking(self, seconds: float) -> float:
         """Pass it on; of the rest of the run nothing is known here."""
@@ -99,17 +106,14 @@ class Host:
         self._engine = engine
         self._out = out
         self._session: Session | None = None
+        self._relay: Relay | None = None
 
     def answer(self, call: str, arguments: Mapping[str, Any]) -> None:
         """Do what is asked and say how it went."""
         try:
             result = getattr(self, f"do_{call}")(**arguments)
         except UpkeepError as error:
-            self._out.say(
-                error=error.document()
-                | {"class": type(error).__name__, "what": error.what, "why": error.why}
-                | {"objects": list(getattr(error, "objects", ()))}
-            )
+            self._out.say(error=preserved(error))
         except Exception as error:  # noqa: BLE001 - goes to the parent, which turns it into an outcome
             what = f"unforeseen: {type(error).__name__}: {error}"
             self._out.say(error={"class": "UpkeepError", "kind": "bug", "what": what, "why": "", "hint": ""})
@@ -120,6 +124,11 @@ class Host:
         """Ask what runs to end."""
         if self._session is not None:
             self._session.interrupt()
+
+    def noted(self, refusal: Mapping[str, Any]) -> None:
+        """Tell what runs what became of its note."""
+        if self._relay is not None:
+            self._relay.noted(refusal)
 
     @property
     def session(self) -> Session:
@@ -138,7 +147,7 @@ class Host:
 
     def do_run(self, item: Mapping[str, Any]) -> object:
         """Run an item."""
-        relay = Relay(self._out)
+        relay = self._relay = Relay(self._out)
         try:
             return self.session.run(from_json(PlanItem, item), relay)
         finally:
@@ -188,11 +197,15 @@ def main(scheme: str) -> None:
             host.interrupt()
             out.say(news="asked")
             continue
+        if "noted" in message:
+            host.noted(message["noted"])
+            continue
         if working is not None:
             working.join()
         working = threading.Thread(target=host.answer, args=(message["call"], message["arguments"]), daemon=True)
         working.start()
     host.interrupt()
+    host.noted(preserved(Lost("the process that keeps the record is gone")))
     if working is not None:
         working.join(timeout=1.0)
     os._exit(0)

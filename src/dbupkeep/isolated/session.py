@@ -9,7 +9,7 @@ from typing import Any
 from dbupkeep.codec import from_json, to_json
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Evidence, Finding, Leftover, Purpose, Report, Scope, Stop, Work
-from dbupkeep.errors import Lost, UpkeepError, revive
+from dbupkeep.errors import Lost, UpkeepError, preserved, revive
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.isolated.pool import Child, Pool
 from dbupkeep.plans import PlanItem
@@ -109,12 +109,27 @@ class IsolatedSession:
                 report.progress(from_json(Progress, message["progress"]))
             elif message["news"] == "stage":
                 report.stage(message["stage"], message["message"])
+            elif message["news"] == "note":
+                self._keep(report, message["text"])
             elif message["news"] == "blocking":
                 report.blocking(message["seconds"])
             else:  # it heard that it should end
                 self._asked = 0
 
         return tell
+
+    def _keep(self, report: Report, text: str) -> None:
+        """Keep a note, and tell the child, which waits for that; a refusal ends its work in its own way."""
+        try:
+            report.note(text)
+        except UpkeepError as error:
+            self._answer(preserved(error))
+        else:
+            self._answer({})
+
+    def _answer(self, refusal: Mapping[str, Any]) -> None:
+        if self._child is not None:
+            self._child.send({"noted": refusal})
 
     def _call(self, name: str, *, news: Callable[[Mapping[str, Any]], None] = NO_NEWS, **arguments: Any) -> Any:  # noqa: ANN401 - JSON
         if self._child is None:

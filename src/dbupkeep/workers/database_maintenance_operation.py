@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,8 +15,8 @@ from dbupkeep.engine import Engine, Evidence, Session, Work
 from dbupkeep.errors import Damaged, Kind, Refused, UpkeepError, UsageError
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import NOTED, JobCompleted, JobDeferred, JobFailed, StageReached
-from dbupkeep.jobs import Job, JobType
-from dbupkeep.ledger import Reader
+from dbupkeep.jobs import Job, JobStatus, JobType
+from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Plan, PlanItem
 from dbupkeep.worker import Context, Ended
@@ -44,6 +45,7 @@ class DatabaseMaintenanceOperationWorker:
         self._clock = clock
         # A plan is stored once and never changed, and may have thousands of items: it is read once, not for each child.
         self._plan = lru_cache(maxsize=PLANS)(self._read_plan)
+        self._renewing = lru_cache(maxsize=PLANS)(self._read_renewing)
 
     def validate(self, job: Job) -> None:
         """Refuse a job without exactly one known operation."""
@@ -58,7 +60,7 @@ class DatabaseMaintenanceOperationWorker:
     def execute(self, job: Job, context: Context) -> Ended:
         """Do the operation and return it with its evidence."""
         plan = self._plan(job.plan_id)
-        item = plan.items[job.place]
+        item = self._renewed(plan.items[job.place], plan, job)
         stage = "connecting"
         try:
             session = self._engines(plan.target.engine).connect(plan.target, tag=context.tag)
@@ -89,6 +91,26 @@ class DatabaseMaintenanceOperationWorker:
         if work.put_off:
             return Ended(event=JobDeferred(reason=_of_members(item, work.put_off), result=result), sample=sample)
         return Ended(event=JobCompleted(result=result), sample=sample)
+
+    def _renewed(self, item: PlanItem, plan: Plan, job: Job) -> PlanItem:
+        """The item, about what is there now: an operation before it may have put a new file in the place of the planned one.
+
+        Such an operation has the option `renews`, the name of the evidence that is another one afterwards.
+        """
+        renewing = {
+            one.place: str(one.options["renews"]) for one in self._renewing(job.plan_id) if one.place < item.place
+        }
+        if not renewing:
+            return item
+        query = JobQuery(parent_id=job.parent_id, statuses=(JobStatus.COMPLETED,), newest_first=False)
+        for done in self._reader.jobs(query, limit=item.place).jobs:
+            name, values = renewing.get(done.place, ""), (done.result or {}).get("values", {})
+            if name in values and item.evidence.get(name) == values.get(f"replaced_{name}"):
+                item = replace(item, evidence={**item.evidence, name: values[name]})
+        return item
+
+    def _read_renewing(self, plan_id: str) -> list[PlanItem]:
+        return [item for item in self._plan(plan_id).items if item.options.get("renews")]
 
     def _notes(self, job: Job) -> list[str]:
         """What the attempts of a job kept for their recovery, in order."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from dbupkeep.engine import Report, Work
 from dbupkeep.engines.sqlite import leftovers, space
-from dbupkeep.engines.sqlite.handle import Handle
+from dbupkeep.engines.sqlite.handle import Handle, literal
 from dbupkeep.engines.sqlite.progress import ThreadBytes, counted, followed
 from dbupkeep.engines.sqlite.sizes import measure
-from dbupkeep.errors import Busy, Damaged, Interrupted, Kind, Refused, UpkeepError
+from dbupkeep.errors import Busy, Damaged, Interrupted, Refused, UpkeepError
 from dbupkeep.plans import PlanItem
 
 
@@ -38,7 +38,7 @@ def _make(handle: Handle, item: PlanItem, report: Report, copy: Path) -> None:
     os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         with followed(report, counted(ThreadBytes().written, live, "bytes", "backup copy")):
-            handle.rows(f"VACUUM INTO {_text(str(copy))}", stage="making the backup copy")
+            handle.rows(f"VACUUM INTO {literal(copy)}", stage="making the backup copy")
         _to_disk(copy)
     except UpkeepError:
         copy.unlink(missing_ok=True)
@@ -68,9 +68,3 @@ def _to_disk(copy: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _text(value: str) -> str:
-    if "\0" in value:
-        raise Refused("the path has a NUL in it", kind=Kind.NOT_A_DATABASE)
-    return "'" + value.replace("'", "''") + "'"

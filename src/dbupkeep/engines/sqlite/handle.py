@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -36,6 +36,7 @@ class View(StrEnum):
     """How a file was opened."""
 
     WORK = "rw"
+    SOLE = "sole"  # to be held against everybody else from the first read to its end
     READ = "ro"
     STILL = "immutable"  # a WAL database that nobody has open: an ordinary look would leave -wal and -shm behind
     ORPHAN = "orphan"  # the same with a -wal that a crash or a copy left without its -shm, read without making one
@@ -59,24 +60,36 @@ class Handle:
 
     def __init__(self, path: Path, view: View) -> None:
         """Open an existing database. Raises a `TargetError` or `Busy`; never creates a file."""
-        self.place: Place = examine(path)
         self.path = path
-        self.header: Header = read_header(self.place)
-        if view is View.WORK and not self.place.writable:
-            raise _read_only(path)
-        self.wal_bytes = self.place.size_beside("-wal") or 0
-        self.view = view_of(self.place, wal=self.header.wal) if view is View.READ else view
         self.lock_wait = 0.5
         self.callbacks = 0
+        self.alarm: Callable[[], bool] | None = None
+        """Another reason to end a statement: looked at as often as the wish to stop."""
         self._asked = threading.Event()
         self._gate = threading.Lock()
         self._past_return = False
         self._waited_since = 0.0
         self._free_at = 0.0
-        with told(path, stage="opening"):
-            self.connection = connect(path, self.view)
+        self._open(view)
+
+    def _open(self, view: View) -> None:
+        self.place: Place = examine(self.path)
+        self.header: Header = read_header(self.place)
+        if view in {View.WORK, View.SOLE} and not self.place.writable:
+            raise _read_only(self.path)
+        self.wal_bytes = self.place.size_beside("-wal") or 0
+        self.view = view_of(self.place, wal=self.header.wal) if view is View.READ else view
+        with told(self.path, stage="opening"):
+            self.connection = connect(self.path, self.view)
             hooks.apply(self.connection)
         self.connection.set_busy_handler(self._busy)
+
+    def reopen(self, view: View) -> None:
+        """Close the file, and open in another way the one that has the path now. Raises as at first."""
+        self.connection.close()
+        self._past_return = False
+        self._open(view)
+        self.watch()
 
     # --- statements ---
 
@@ -144,14 +157,14 @@ class Handle:
 
     # --- stopping ---
 
-    def watch(self) -> None:
-        """Look at the stop flag every `HANDLER_OPS` steps from now on, and count the looks."""
+    def watch(self, other: apsw.Connection | None = None) -> None:
+        """Look at the stop flag every `HANDLER_OPS` steps from now on, and count the looks; of another connection too."""
         self.callbacks = 0
-        self.connection.set_progress_handler(self._tick, HANDLER_OPS)
+        (other or self.connection).set_progress_handler(self._tick, HANDLER_OPS)
 
     def _tick(self) -> bool:
         self.callbacks += 1
-        return self._asked.is_set()
+        return self._asked.is_set() or (self.alarm is not None and self.alarm())
 
     def pass_return(self) -> bool:
         """Note that what comes next cannot be stopped any more; False when a stop was asked for before."""
@@ -197,7 +210,8 @@ class Handle:
         finally:
             self._asked.clear()
             self._past_return = False
-            self.connection.set_progress_handler(None)
+            with suppress(apsw.ConnectionClosedError):
+                self.connection.set_progress_handler(None)
 
     def close(self) -> None:
         """Close the connection; safe to repeat."""
@@ -236,19 +250,28 @@ def view_of(place: Place, *, wal: bool) -> View:
 
 def connect(path: Path, view: View) -> apsw.Connection:
     """Open a connection that trusts no schema and loads no extension; a reading one leaves the `-wal` as it is."""
-    mode = "rw" if view is View.WORK else "ro"
+    writes = view in {View.WORK, View.SOLE}
     quiet = {View.STILL: "&immutable=1", View.ORPHAN: "&vfs=unix-none"}.get(view, "")
-    access = apsw.SQLITE_OPEN_READWRITE if view is View.WORK else apsw.SQLITE_OPEN_READONLY
-    uri = f"file:{quote(os.fsencode(path))}?mode={mode}{quiet}"
+    access = apsw.SQLITE_OPEN_READWRITE if writes else apsw.SQLITE_OPEN_READONLY
+    if view is View.SOLE:  # what it makes beside the file must be what it seems
+        access |= apsw.SQLITE_OPEN_NOFOLLOW
+    uri = f"file:{quote(os.fsencode(path))}?mode={'rw' if writes else 'ro'}{quiet}"
     connection = apsw.Connection(uri, flags=access | apsw.SQLITE_OPEN_URI)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)
-    if view is not View.WORK:
+    if not writes:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    if view is View.ORPHAN:  # where a `-shm` is missing no connection of this process has locks that closing could drop
+    if view in {View.SOLE, View.ORPHAN}:  # of an orphan nobody here has locks that closing could drop, without a `-shm`
         connection.pragma("locking_mode", "exclusive")  # keeps the index of the -wal in memory
     return connection
+
+
+def literal(path: Path) -> str:
+    """A path as text in a statement. Raises `Refused` for what no statement can have in it."""
+    if "\0" in str(path):
+        raise Refused("the path has a NUL in it", kind=Kind.NOT_A_DATABASE)
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _read_only(path: Path) -> Refused:

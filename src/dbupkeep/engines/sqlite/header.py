@@ -17,6 +17,11 @@ MAGIC = b"SQLite format 3\0"
 WAL = 2
 """The write version of a database in WAL mode."""
 
+WRITE_VERSION = 18
+CHANGE_COUNTER = 24
+VALID_FOR = 92
+"""Where these are in the header; the last says for which change counter the count of pages holds."""
+
 _NEWEST_FORMAT = 4
 _RANDOM_BITS = 7.5  # bits of information in a byte; text and programs stay below 6.5
 _LAYOUT = Struct(">16s H 6B 12I 20s 2I")

@@ -28,6 +28,8 @@ DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
         "min_bytes": 1024 * 1024,
         "fleet_min_share": 0.25,
         "fleet_min_pages": 16,
+        "new_file": True,
+        "new_file_min_bytes": 16 * 1024 * 1024,
         **_LOCKS,
     },
     Operation.ANALYZE: {"analysis_limit": 400, **_LOCKS},
@@ -96,7 +98,7 @@ class Inquiry:
             stall_seconds=seconds,
         )
 
-    def space(self, *, temp: int, journal: int) -> tuple[SpaceNeed, ...]:
+    def space(self, *, temp: int = 0, journal: int = 0, twin: int = 0) -> tuple[SpaceNeed, ...]:
         """What the work wants on each volume; a backup copy is as big as the live pages."""
         values = self.facts.values
         room = Room(
@@ -107,7 +109,7 @@ class Inquiry:
             shared=bool(values["one_volume"]),
         )
         copy = self.count("live_bytes") if self.policy.backup_first else 0
-        return space.needs(room, temp=temp, journal=journal, copy=copy, factor=self.policy.space_factor)
+        return space.needs(room, temp=temp, journal=journal, copy=copy, twin=twin, factor=self.policy.space_factor)
 
     def options(self, **more: Value) -> dict[str, Value]:
         """What `run` needs of the policy; no wait for a lock is longer than writers may be kept waiting."""

@@ -83,6 +83,12 @@ def openers_of(place: Place, own: apsw.Connection | None = None, *, thorough: bo
     return Openers(found=tuple(found), complete=complete)
 
 
+def own_descriptors(device: int, inode: int) -> list[int]:
+    """The descriptors of a file in this process; none is opened or closed for it."""
+    with os.scandir(PROC / "self/fd") as descriptors:
+        return [int(one.name) for one in descriptors if _is(one, device, inode)]
+
+
 def _also_here(place: Place, own: apsw.Connection | None) -> bool:
     return any(_works_on(connection, place) for connection in apsw.connections() if connection is not own)
 
@@ -160,15 +166,15 @@ def _processes() -> Sequence[str]:
 
 def _opened_by(process: str, place: Place) -> bool:
     with os.scandir(f"{process}/fd") as descriptors:
-        return any(_is(descriptor, place) for descriptor in descriptors)
+        return any(_is(descriptor, place.device, place.inode) for descriptor in descriptors)
 
 
-def _is(descriptor: os.DirEntry[str], place: Place) -> bool:
+def _is(descriptor: os.DirEntry[str], device: int, inode: int) -> bool:
     try:
         found = descriptor.stat()
     except OSError:
         return False
-    return (found.st_ino, found.st_dev) == (place.inode, place.device)
+    return (found.st_dev, found.st_ino) == (device, inode)
 
 
 def _command(pid: int) -> str:

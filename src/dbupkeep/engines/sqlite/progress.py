@@ -31,6 +31,11 @@ class ThreadBytes:
         """Bytes written so far."""
         return self._since(1)
 
+    def moved(self) -> int | None:
+        """Bytes read and written so far."""
+        read, written = self.read(), self.written()
+        return None if read is None or written is None else read + written
+
     def _since(self, field: int) -> int | None:
         now = self._now()
         return None if now is None or self._start is None else now[field] - self._start[field]

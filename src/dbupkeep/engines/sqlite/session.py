@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Work
-from dbupkeep.engines.sqlite import analyze, check, leftovers, optimize, reindex, vacuum
+from dbupkeep.engines.sqlite import analyze, check, leftovers, optimize, reindex, rewrite, vacuum
 from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import openers_of
 from dbupkeep.engines.sqlite.paths import path_of
@@ -87,7 +88,9 @@ class SqliteSession:
 
     def recover(self, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
         """Clean up after a lost attempt; opening the file has rolled its transaction back already."""
-        return leftovers.recover(self.handle, item, tag)
+        renewed = rewrite.mend(self.handle, item, tag, notes)
+        found = leftovers.recover(self.handle, item, tag, done=renewed is not None)
+        return replace(found, values={**found.values, **renewed}) if found and renewed else found
 
     def leftovers(self) -> Sequence[Leftover]:
         """What cut-off operations left beside the file."""

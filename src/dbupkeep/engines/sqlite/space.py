@@ -62,9 +62,11 @@ def free_bytes(folder: str) -> int:
     return volume.f_bavail * volume.f_frsize
 
 
-def needs(room: Room, *, temp: int, journal: int, copy: int = 0, factor: float = 1.0) -> tuple[SpaceNeed, ...]:
+def needs(
+    room: Room, *, temp: int, journal: int, copy: int = 0, twin: int = 0, factor: float = 1.0
+) -> tuple[SpaceNeed, ...]:
     """The space that work wants on each volume, added up where both are one."""
-    beside = [("rollback journal or -wal", journal), ("backup copy", copy)]
+    beside = [("rollback journal or -wal", journal), ("new file", twin), ("backup copy", copy)]
     if room.shared:
         beside.insert(0, ("temporary file", temp))
     purpose = " and ".join(name for name, size in beside if size)
@@ -82,15 +84,15 @@ def needs(room: Room, *, temp: int, journal: int, copy: int = 0, factor: float =
     return tuple(need for need in wanted if need.needed)
 
 
-def choose(path: Path, *, temp: int, journal: int, copy: int = 0, factor: float = 1.0) -> str:
+def choose(path: Path, *, temp: int, journal: int, copy: int = 0, twin: int = 0, factor: float = 1.0) -> str:
     """Pick the temporary folder for work that is about to start: SQLite's own, else the database's own folder.
 
     Raises `Refused` (kind space) with needed and available bytes when neither way has the room.
     """
-    usual = needs(room_for(path), temp=temp, journal=journal, copy=copy, factor=factor)
+    usual = needs(room_for(path), temp=temp, journal=journal, copy=copy, twin=twin, factor=factor)
     if all(need.enough for need in usual):
         return default_temp()
-    beside = needs(room_for(path, str(path.parent)), temp=temp, journal=journal, copy=copy, factor=factor)
+    beside = needs(room_for(path, str(path.parent)), temp=temp, journal=journal, copy=copy, twin=twin, factor=factor)
     if all(need.enough for need in beside):
         return str(path.parent)
     raise shortage(path, usual)

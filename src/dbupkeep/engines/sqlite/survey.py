@@ -11,6 +11,7 @@ import apsw
 from dbupkeep.engine import Scope
 from dbupkeep.engines.sqlite import schema as schemas
 from dbupkeep.engines.sqlite import statistics
+from dbupkeep.engines.sqlite.alone import obstacle
 from dbupkeep.engines.sqlite.faults import is_hot_journal, told
 from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import Doing, Openers, openers_of
@@ -103,6 +104,8 @@ def _read(handle: Handle, scope: Scope, *, hot: bool) -> _Seen:
     _read_room(handle, seen)
     thorough = not scope.fleet or handle.place.bytes >= THOROUGH_BYTES
     _read_openers(seen, openers_of(handle.place, handle.connection, thorough=thorough))
+    if thorough and Operation.VACUUM in scope.operations:
+        seen.values.update(not_replaceable=obstacle(handle.place))
     return seen
 
 

@@ -1,11 +1,11 @@
-"""VACUUM: give back the space of deleted rows, in place; or in slices, where the file allows it and others are at work."""
+"""VACUUM: give back the space of deleted rows, by a new file or in place; or in slices, where others are at work."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from dbupkeep.engine import Evidence, Report, Work
-from dbupkeep.engines.sqlite import backup, in_place, incremental, words
+from dbupkeep.engines.sqlite import backup, in_place, incremental, rewrite, words
 from dbupkeep.engines.sqlite.check import known_damage
 from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.engines.sqlite.inquiry import RENUMBER_CONSENT, Draft, Inquiry, decide, too_long
@@ -16,7 +16,10 @@ from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Estimate, PlanItem, Proposal, Source
 
-SUMMARY = "VACUUM in place, or incremental_vacuum in slices where auto_vacuum allows it and a stall would be too long"
+SUMMARY = (
+    "VACUUM, by a new file that takes the place of the old one where it is proved that nobody else has that open, else in"
+    " place; or incremental_vacuum in slices where auto_vacuum allows it and a stall would be too long"
+)
 
 _INCREMENTAL = 2
 """The auto_vacuum mode in which pages can be given back a few at a time."""
@@ -42,12 +45,19 @@ def propose(q: Inquiry) -> list[Proposal]:
 
 def run(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
     """Do it by the planned method, after a backup copy where one is wanted."""
-    perform = incremental.run if item.method == incremental.METHOD else in_place.run
     if not item.options.get("backup"):
-        return perform(handle, item, report)
+        return _perform(handle, item, report, tag)
     with backup.kept(handle, item, report, tag) as copy:
-        work = perform(handle, item, report)
+        work = _perform(handle, item, report, tag)
     return replace(work, values={**work.values, "backup": str(copy)})
+
+
+def _perform(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
+    if item.method == rewrite.METHOD:
+        return rewrite.run(handle, item, report, tag)
+    if item.method == incremental.METHOD:
+        return incremental.run(handle, item, report)
+    return in_place.run(handle, item, report)
 
 
 def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
@@ -58,6 +68,8 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     effective, reason = _judge(item, before, after)
     if effective is Effective.NO and after.wal_bytes > before.wal_bytes:
         reason += f"; {in_place.held_back(handle)}"
+    if why := work.values.get("why_in_place"):
+        reason += f"; in place, since {why}"
     return Evidence(
         effective=effective,
         reason=reason,
@@ -152,7 +164,7 @@ def _evidence(q: Inquiry) -> dict[str, Value]:
 def _whole(q: Inquiry, reason: str) -> Draft:
     live = q.count("live_bytes")
     readers = "readers go on" if q.wal else "readers wait too"
-    return Draft(
+    draft = Draft(
         reason=reason,
         method=in_place.METHOD,
         locks=f"the write lock is held from start to end: writers wait, {readers}",
@@ -163,6 +175,26 @@ def _whole(q: Inquiry, reason: str) -> Draft:
         covers=_covers(q),
         notices=_renumbering(q),
     )
+    if why := _why_in_place(q):
+        return replace(draft, evidence={**draft.evidence, "why_in_place": why})
+    return replace(
+        draft,
+        method=rewrite.METHOD,
+        locks="nobody else has the file open; who comes to open it waits for a moment, and the work goes on in place",
+        space=q.space(twin=live),
+        options={**draft.options, "renews": rewrite.RENEWS},
+    )
+
+
+def _why_in_place(q: Inquiry) -> str:
+    """What speaks against a new file that takes the place of the old one; empty when nothing does. `run` looks again."""
+    if q.setting("new_file") is not True:
+        return "new_file is off"
+    if q.count("live_bytes") < q.threshold("new_file_min_bytes"):
+        return f"it has less than {words.size(q.threshold('new_file_min_bytes'))} to be copied"
+    if q.others:
+        return f"it is open in {q.facts.values.get('openers_named')}"
+    return str(q.facts.values.get("not_replaceable", "nobody looked whether a new file can take its place"))
 
 
 def _in_slices(q: Inquiry, reason: str) -> Draft:

@@ -237,6 +237,7 @@ class Report:
             threading.Thread(target=kill_when_written, daemon=True).start()
     def progress(self, progress): pass
     def follow(self, sample): pass
+    def note(self, text): pass
 
 sqlite.connect(sqlite.target_of(sys.argv[1]), tag="lost").run(from_json(PlanItem, json.loads(sys.argv[3])), Report())
 """
