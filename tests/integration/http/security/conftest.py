@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +17,7 @@ import pytest
 
 from dbupkeep.access import Access, Role
 from dbupkeep.app import App
+from dbupkeep.clock import SystemClock
 from dbupkeep.config import Config
 from dbupkeep.definitions import JobDefinition, Step, Target
 from dbupkeep.testing.scripted import ScriptedEngine
@@ -129,10 +132,28 @@ Serve = Callable[..., Client]
 """Serves the site with the guard as it is asked for: limits, hosts, https, root_path."""
 
 
+class ShiftedClock(SystemClock):
+    """The machine's clocks, some time later."""
+
+    def __init__(self) -> None:
+        self.later = timedelta()
+
+    def now(self) -> datetime:  # type: ignore[explicit-override] # as the class it stands in for
+        return super().now() + self.later
+
+    def monotonic(self) -> float:  # type: ignore[explicit-override] # as above
+        return super().monotonic() + self.later.total_seconds()
+
+
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
+def clock() -> ShiftedClock:
+    return ShiftedClock()
+
+
+@pytest.fixture
+def app(tmp_path: Path, clock: ShiftedClock) -> Iterator[App]:
     engine = ScriptedEngine()
-    made = App(str(tmp_path / "ledger.db"), load_engine=lambda scheme: engine, isolate=False)
+    made = App(str(tmp_path / "ledger.db"), clock=clock, load_engine=lambda scheme: engine, isolate=False)
     yield made
     made.close()
 
@@ -162,7 +183,7 @@ def serve(app: App, access: Access, desk: Desk) -> Iterator[Serve]:
     servers: list[Server] = []
 
     def served(*, https: bool = False, root_path: str = "", limits: Limits | None = None, **guard: Any) -> Client:
-        tokens = {role.word: access.create(role.word, role, by="test") for role in Role}
+        tokens = guard.pop("tokens", None) or {role.word: access.create(role.word, role, by="test") for role in Role}
         site = make_site(desk, Gate(access, app.clock), https=https)
         clock = app.clock
         wide = Limits(clock.monotonic, per_caller=WIDE, in_all=WIDE, strangers=WIDE, log_ins=WIDE)
@@ -182,6 +203,19 @@ def serve(app: App, access: Access, desk: Desk) -> Iterator[Serve]:
 @pytest.fixture
 def client(serve: Serve) -> Client:
     return serve()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something holds, or says that it does not come to hold."""
+
+    def wait(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not holds():
+            assert time.monotonic() < deadline, "it does not come to hold"
+            time.sleep(0.01)
+
+    return wait
 
 
 @pytest.fixture

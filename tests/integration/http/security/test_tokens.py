@@ -1,0 +1,217 @@
+"""C9: tokens and sessions, from their making to their end; no secret is where it does not belong."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dbupkeep.access import MOST_SESSIONS, SESSION_LASTS, Access, Role, digest
+from dbupkeep.app import App
+from dbupkeep.errors import UnknownName, UsageError
+from dbupkeep.views.web.tokens import first_gate, place_of
+from tests.integration.http.security.conftest import Browser, Client, Serve, ShiftedClock
+
+READ = "/api/v1/jobs/none"
+"""Tells who is known (404) from who is not (401)."""
+
+
+def everything(folder: Path) -> bytes:
+    """All bytes of all files beside the ledger but the file of the first token."""
+    return b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file() and path.suffix != ".token")
+
+
+def test_a_token_is_256_bits_and_only_its_hash_is_kept(access: Access, tmp_path: Path) -> None:
+    texts = {access.create(f"t{number}", Role.VIEWER, by="test") for number in range(20)}
+    assert len(texts) == 20
+    assert all(len(text) >= 43 for text in texts)
+    kept = everything(tmp_path)
+    assert not [text for text in texts if text.encode() in kept]
+    assert all(digest(text).encode() in kept for text in texts)
+
+
+def test_what_is_no_token_opens_nothing(client: Client) -> None:
+    good = client.tokens["admin"]
+    for text in ("", " ", good[:-1], good + "x", good.upper(), digest(good), "null", "\u00e9", "x" * 5000):
+        assert client.get(READ, ("Authorization", f"Bearer {text}")).status == 401, text
+    for header in (f"bearer {good}", f"BEARER {good}"):
+        assert client.get(READ, ("Authorization", header)).status == 404
+
+
+@pytest.mark.parametrize("place", ["?token={}", "?access_token={}", "?authorization=Bearer%20{}", "#{}"])
+def test_a_token_in_the_address_opens_nothing(client: Client, place: str) -> None:
+    assert client.get(READ + place.format(client.tokens["admin"])).status == 401
+
+
+def test_a_revoked_token_and_its_sessions_end_within_a_second(
+    client: Client, access: Access, clock: ShiftedClock
+) -> None:
+    browser = client.log_in("operator")
+    assert client.get(READ, role="operator").status == client.get(READ, browser.cookie).status == 404
+    access.revoke("operator", by="test")
+    clock.later += timedelta(seconds=1)
+    assert client.get(READ, role="operator").status == client.get(READ, browser.cookie).status == 401
+    assert client.get(READ, role="viewer").status == 404
+
+
+def test_a_token_and_its_sessions_end_when_it_expires(serve: Serve, access: Access, clock: ShiftedClock) -> None:
+    client = serve()
+    client.tokens["short"] = access.create("short", Role.VIEWER, by="test", lasts=timedelta(hours=1))
+    browser = client.log_in("short")
+    assert client.get(READ, browser.cookie).status == 404
+    clock.later += timedelta(hours=1)
+    assert client.get(READ, browser.cookie).status == client.get(READ, role="short").status == 401
+
+
+def test_a_session_ends_after_its_time_whatever_it_does(client: Client, clock: ShiftedClock) -> None:
+    browser = client.log_in()
+    clock.later += SESSION_LASTS - timedelta(minutes=1)
+    assert client.get(READ, browser.cookie).status == 404
+    clock.later += timedelta(minutes=1)
+    assert client.get(READ, browser.cookie).status == 401
+
+
+def test_who_logs_out_is_out_with_that_browser_alone(client: Client) -> None:
+    one, two = client.log_in(), client.log_in()
+    answer = client.post("/logout", one.cookie, ("Origin", client.origin), csrf_token=one.csrf)
+    assert (answer.status, answer.header("location")) == (303, "/login")
+    assert "Max-Age=0" in answer.header("set-cookie")
+    assert client.get(READ, one.cookie).status == 401
+    assert client.get(READ, two.cookie).status == 404
+
+
+def test_sessions_survive_a_restart_and_are_kept_as_hashes(serve: Serve, tmp_path: Path) -> None:
+    client = serve()
+    browser = client.log_in()
+    again = Client(port=serve_again(serve, client).port)
+    assert again.get(READ, browser.cookie).status == 404
+    assert browser.session.encode() not in everything(tmp_path)
+
+
+def serve_again(serve: Serve, client: Client) -> Client:
+    """Another server on the same ledger, with the same tokens."""
+    return serve(tokens=client.tokens)
+
+
+def test_a_token_has_only_so_many_sessions_and_the_oldest_give_way(client: Client, clock: ShiftedClock) -> None:
+    browsers: list[Browser] = []
+    for _ in range(MOST_SESSIONS + 1):
+        clock.later += timedelta(seconds=1)
+        browsers.append(client.log_in())
+    clock.later += timedelta(seconds=1)
+    assert client.get(READ, browsers[0].cookie).status == 401
+    assert client.get(READ, browsers[1].cookie).status == client.get(READ, browsers[-1].cookie).status == 404
+
+
+def test_the_cookie_is_not_for_scripts_nor_for_other_sites(client: Client) -> None:
+    answer = client.post("/login", ("Origin", client.origin), token=client.tokens["viewer"])
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(answer.header("set-cookie").split("; "))
+    assert "Domain" not in answer.header("set-cookie")
+
+
+@pytest.mark.parametrize(
+    "there",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/\tx", "", "/login", "x"],
+)
+def test_who_logs_in_stays_on_this_site(client: Client, there: str) -> None:
+    answer = client.post("/login", ("Origin", client.origin), token=client.tokens["viewer"], next=there)
+    assert (answer.status, answer.header("location")) == (303, "/")
+
+
+def test_who_logs_in_goes_where_they_wanted_to(client: Client) -> None:
+    answer = client.post("/login", ("Origin", client.origin), token=client.tokens["viewer"], next="/runs/1?x=2")
+    assert answer.header("location") == "/runs/1?x=2"
+
+
+def test_a_wrong_token_is_told_and_not_said_again(client: Client) -> None:
+    answer = client.post("/login", ("Origin", client.origin), token="s3cret-guess")  # noqa: S106 - no secret
+    assert answer.status == 401
+    assert not answer.header("set-cookie")
+    assert b"s3cret-guess" not in answer.body
+
+
+def test_the_last_use_is_kept_to_the_minute(
+    client: Client, access: Access, clock: ShiftedClock, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    assert access.roll().tokens["viewer"].used_at is None
+    before = clock.now()
+    client.get(READ, role="viewer")
+    eventually(lambda: access.roll().tokens["viewer"].used_at is not None)
+    first = access.roll().tokens["viewer"].used_at
+    assert first is not None
+    assert before - timedelta(seconds=1) <= first <= clock.now()
+    clock.later += timedelta(minutes=2)
+    client.get(READ, role="viewer")
+    eventually(lambda: access.roll().tokens["viewer"].used_at != first)
+    assert access.roll().tokens["operator"].used_at is None
+
+
+def test_a_name_that_is_in_use_is_not_given_twice(access: Access, clock: ShiftedClock) -> None:
+    access.create("ci", Role.VIEWER, by="test")
+    with pytest.raises(UsageError, match="there is a token ci already"):
+        access.create("ci", Role.ADMIN, by="test")
+    access.revoke("ci", by="test")
+    access.create("ci", Role.ADMIN, by="test")
+    with pytest.raises(UnknownName):
+        access.revoke("nobody", by="test")
+
+
+@pytest.mark.parametrize("name", ["", " x", "x\n", "\x1b[31m", "x" * 65, "\u202ex"])
+def test_a_name_is_one_that_can_be_shown(access: Access, name: str) -> None:
+    with pytest.raises(UsageError, match="no name for a token"):
+        access.create(name, Role.VIEWER, by="test")
+
+
+class TestFirstToken:
+    """What a service starts with."""
+
+    def test_it_is_told_once_and_kept_for_its_owner_whatever_the_umask(self, app: App) -> None:
+        said: list[str] = []
+        before = os.umask(0)
+        try:
+            first_gate(app, said.append, {})
+        finally:
+            os.umask(before)
+        path = place_of(app.location)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        text = path.read_text().strip()
+        assert len(said) == 1
+        assert text in said[0]
+        first_gate(app, said.append, {})
+        assert len(said) == 1
+        assert access_of(app).roll().token(text, app.clock.now())
+
+    def test_a_file_that_others_can_read_is_refused(self, app: App) -> None:
+        first_gate(app, lambda _: None, {})
+        place_of(app.location).chmod(0o640)
+        with pytest.raises(UsageError, match="can be read by others"):
+            first_gate(app, lambda _: None, {})
+
+    def test_a_link_in_its_place_is_not_followed(self, app: App, tmp_path: Path) -> None:
+        victim = tmp_path / "victim"
+        place_of(app.location).symlink_to(victim)
+        with pytest.raises(UsageError, match="cannot be read"):
+            first_gate(app, lambda _: None, {})
+        assert not victim.exists()
+
+    def test_revoked_it_stays_revoked(self, app: App) -> None:
+        first_gate(app, lambda _: None, {})
+        access_of(app).revoke("first", by="test")
+        first_gate(app, lambda _: None, {})
+        text = place_of(app.location).read_text().strip()
+        assert access_of(app).roll().token(text, app.clock.now()) is None
+
+    def test_that_of_the_environment_is_not_kept_anywhere(self, app: App, tmp_path: Path) -> None:
+        first_gate(app, pytest.fail, {"DBUPKEEP_TOKEN": "canary-of-the-environment"})
+        assert not place_of(app.location).exists()
+        kept = everything(tmp_path)
+        assert b"canary-of-the-environment" not in kept
+        assert digest("canary-of-the-environment").encode() not in kept
+
+
+def access_of(app: App) -> Access:
+    return Access(reader=app.reader, lifecycle=app.lifecycle, clock=app.clock)
