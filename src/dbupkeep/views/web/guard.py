@@ -24,7 +24,7 @@ from dbupkeep.views.web.denials import Denials
 from dbupkeep.views.web.gate import Gate
 from dbupkeep.views.web.headers import protected
 from dbupkeep.views.web.hosts import Hosts
-from dbupkeep.views.web.limits import BODY, BODY_SECONDS, Limits
+from dbupkeep.views.web.limits import BODY, BODY_SECONDS, HEAD, Limits
 from dbupkeep.views.web.problems import Problem, problem
 from dbupkeep.views.web.roles import Caller, unauthorized
 
@@ -273,6 +273,8 @@ def _is_stream(message: Message) -> bool:
 
 def _headers(scope: Scope) -> dict[str, str]:
     """The headers of a request by name. One that comes twice is none: two readers might believe different ones."""
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD:
+        raise Problem(431, "request_header_fields_too_large", f"the headers are bigger than {HEAD} bytes")
     found: dict[str, str] = {}
     twice: set[str] = set()
     for name, value in _decoded(scope):

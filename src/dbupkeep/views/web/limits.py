@@ -9,6 +9,9 @@ from dataclasses import dataclass
 BODY = 64 * 1024
 """Bytes of a request's body."""
 
+HEAD = 16 * 1024
+"""Bytes of a request's headers."""
+
 BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
 

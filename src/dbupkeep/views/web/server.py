@@ -10,6 +10,7 @@ import uvicorn
 
 from dbupkeep.errors import UsageError
 from dbupkeep.views.web.guard import Guard
+from dbupkeep.views.web.limits import HEAD
 from dbupkeep.views.web.patience import PatientProtocol
 
 BACKLOG = 128
@@ -40,7 +41,7 @@ class Server:
         config = uvicorn.Config(
             site, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=True,
             timeout_graceful_shutdown=FAREWELL, proxy_headers=False, root_path=root_path,
-            http=PatientProtocol,
+            http=PatientProtocol, h11_max_incomplete_event_size=HEAD,
         )  # fmt: skip
         self._place = place
         self._server = uvicorn.Server(config)
