@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dbupkeep.views.page.templates import render
+from dbupkeep.views.page.theme import theme_of
 from dbupkeep.views.web.gate import Gate
 from dbupkeep.views.web.guard import LOG_IN
 from dbupkeep.views.web.roles import caller_of
@@ -21,7 +22,7 @@ def form(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002 - the
     """The form; who is logged in goes on."""
     if caller_of(request) is not None:
         return _on(request, next)  # type: ignore[return-value]
-    return render("login.html", next=_inside(next), root=_root(request), failed=False)
+    return _form(request, next, failed=False)
 
 
 @router.post(LOG_IN)
@@ -32,7 +33,7 @@ async def log_in(request: Request) -> HTMLResponse:
     gate: Gate = request.app.state.gate
     secret = await gate.log_in(token.strip())
     if secret is None:
-        page = render("login.html", next=_inside(there), root=_root(request), failed=True)
+        page = _form(request, there, failed=True)
         page.status_code = 401
         return page
     answer = _on(request, there)
@@ -50,6 +51,11 @@ async def log_out(request: Request) -> RedirectResponse:
     answer = RedirectResponse(f"{_root(request)}{LOG_IN}", status_code=303)
     end(answer, request)
     return answer
+
+
+def _form(request: Request, there: str, *, failed: bool) -> HTMLResponse:
+    theme = theme_of(request)
+    return render("login.html", next=_inside(there), root=f"{_root(request)}/", failed=failed, caller=None, theme=theme)
 
 
 def _on(request: Request, there: str) -> RedirectResponse:

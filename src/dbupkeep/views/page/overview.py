@@ -1,22 +1,120 @@
-"""The first page: what is running, what is due, what was not done and why."""
+"""The first page: how things are in a sentence, what runs, what was not done and why, what is next, the newest runs."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
 from fastapi.responses import HTMLResponse
 
-from dbupkeep.ledger import JobQuery
-from dbupkeep.views.page.templates import render
-from dbupkeep.views.web.desk import AtDesk
-from dbupkeep.views.web.roles import Viewer
+from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.ledger import JobQuery, Reader
+from dbupkeep.progress import Progress
+from dbupkeep.views.page import agenda, filters, trouble
+from dbupkeep.views.page.headline import State, headline
+from dbupkeep.views.page.memory import AtHand, Memory
+from dbupkeep.views.page.remaining import Remaining, remaining
+from dbupkeep.views.page.room import room
+from dbupkeep.views.page.sheet import Sheet, ToLook
+from dbupkeep.views.scheduled import is_served
+from dbupkeep.views.watching import Watch
 
-router = APIRouter(include_in_schema=False)
+router = room()
 
-SHOWN = 20
+LOOKED_AT = 200
+"""Newest runs that are looked at for what they left undone."""
+
+SHOWN = 15
+"""Runs, and things not done, that are listed."""
+
+SEARCHED = 1000
+"""Newest runs that a filter goes over."""
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A run in the list."""
+
+    run: Job
+    gained: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Going:
+    """A run that goes on."""
+
+    run: Job
+    progress: Progress
+    running: Sequence[Job]
+    gained: int
+    left: Remaining | None
 
 
 @router.get("/")
-def overview(desk: AtDesk, _caller: Viewer) -> HTMLResponse:
-    """The newest runs."""
-    runs = desk.app.reader.jobs(JobQuery(roots=True), limit=SHOWN).jobs
-    return render("overview.html", runs=runs)
+def overview(sheet: ToLook, memory: AtHand, q: str = "", before: str = "") -> HTMLResponse:
+    """The overview; `q` filters the runs, `before` leads to older ones."""
+    wanted, reader = filters.read(q), sheet.reader
+    newest = reader.jobs(JobQuery(roots=True), limit=LOOKED_AT).jobs
+    going = [_going(sheet, memory, run) for run in newest if not run.status.ended]
+    found = trouble.troubles(reader, trouble.newest_of_each(newest))
+    coming = agenda.appointments(reader, sheet.desk.config().jobs.values(), sheet.now)
+    runs, older = _runs(reader, wanted, before)
+    return sheet.show(
+        "overview.html",
+        headline=headline(_state(sheet, memory, newest, found, coming), sheet.now),
+        going=going,
+        troubles=found[:SHOWN],
+        more_troubles=max(0, len(found) - SHOWN),
+        coming=coming,
+        served=is_served(reader, sheet.now),
+        runs=[Past(run=run, gained=memory.gain(run)) for run in runs],
+        older=older,
+        wanted=wanted,
+        before=before,
+        suggestions=[each for each in filters.SUGGESTIONS if each.startswith("state:")],
+    )
+
+
+def _state(
+    sheet: Sheet, memory: Memory, newest: Sequence[Job], found: Sequence[trouble.Trouble],
+    coming: Sequence[agenda.Appointment],
+) -> State:  # fmt: skip
+    since = sheet.now - DAY
+    bad = {each.entry.job.target for each in found}
+    failed = {each.entry.job.target for each in found if each.sort is trouble.Sort.FAILED}
+    return State(
+        databases=memory.databases(sheet.now),
+        troubled=len(bad),
+        failed=len(failed),
+        running=sum(not run.status.ended for run in newest),
+        gained=memory.sum([run for run in newest if (run.finished_at or sheet.now) >= since]),
+        due=min((each.due for each in coming if each.due), default=None),
+        served=is_served(sheet.reader, sheet.now),
+    )
+
+
+def _going(sheet: Sheet, memory: Memory, run: Job) -> Going:
+    look = Watch(reader=sheet.reader, root_id=run.id, after=sheet.seq).look()
+    return Going(
+        run=run,
+        progress=look.progress,
+        running=look.running,
+        gained=memory.gain(run),
+        left=remaining(run, look.progress, at_a_time=len(look.running), now=sheet.now),
+    )
+
+
+def _runs(reader: Reader, wanted: filters.Filter, before: str) -> tuple[Sequence[Job], str]:
+    """Runs of the list, and where older ones begin; empty when there are none."""
+    statuses = tuple(status for status in JobStatus if status.value in wanted.states)
+    if wanted.states and not statuses:
+        return [], ""
+    limit = SEARCHED if wanted.words or wanted.engines else SHOWN
+    page = reader.jobs(JobQuery(roots=True, statuses=statuses), cursor=before, limit=limit)
+    fitting = [run for run in page.jobs if wanted.fits(run)] if limit == SEARCHED else list(page.jobs)
+    more = len(fitting) > SHOWN or bool(page.cursor)
+    shown = fitting[:SHOWN]
+    return shown, shown[-1].id if shown and more else ""

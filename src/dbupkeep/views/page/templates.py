@@ -1,16 +1,49 @@
-"""HTML out of templates; everything that is put into one is escaped unless it is marked as safe."""
+"""HTML out of templates; everything that is put into one is escaped unless it is a picture of our own."""
 
 from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-ENVIRONMENT = Environment(
-    loader=PackageLoader("dbupkeep.views.page", "html"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-    lstrip_blocks=True,
-)  # fmt: skip
+from dbupkeep.codec import rfc3339
+from dbupkeep.views import words
+from dbupkeep.views.page import tables
+from dbupkeep.views.page.signs import MARKS, TONES, state, took
+from dbupkeep.views.page.static import address
 
 
 def render(template: str, **values: object) -> HTMLResponse:
     """A page made of a template in `html/`."""
-    return HTMLResponse(ENVIRONMENT.get_template(template).render(values))
+    return HTMLResponse(_environment().get_template(template).render(values))
+
+
+_WORDS = (
+    tables.days, tables.figure_name, tables.figure_value, tables.jobs_said, tables.point_rows, tables.run_rows,
+    tables.square_rows, tables.tally_rows, tables.timeline_rows, tables.until, tables.zone,
+)  # fmt: skip
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("dbupkeep.views.page", "html"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters.update(
+        name=words.name, size=words.size, duration=words.duration, share=words.share, moment=words.moment,
+        rfc3339=_rfc3339, state=state, took=took,
+    )  # fmt: skip
+    made.globals.update(
+        ago=words.ago, gain=words.gain, counted=words.counted, listed=words.listed, limits=words.limits,
+        static=address, marks=MARKS, tones=TONES,
+        **{made_of.__name__: made_of for made_of in _WORDS},
+    )  # fmt: skip
+    return made
+
+
+def _rfc3339(at: datetime | None) -> str:
+    """For programs; empty for None."""
+    return rfc3339(at) if at else ""

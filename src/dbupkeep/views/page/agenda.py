@@ -1,0 +1,112 @@
+"""What is to come: when each job of the configuration is due, in which window, and how long it will take by its past."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
+
+from dbupkeep import cron
+from dbupkeep.definitions import JobDefinition
+from dbupkeep.estimates import RECENT, median
+from dbupkeep.ledger import JobQuery, Reader
+from dbupkeep.views import words
+from dbupkeep.views.pictures.calendar import Span
+from dbupkeep.views.scheduled import Scheduled, in_words
+
+DAYS = 14
+
+MOST = 400
+"""Due times of one job that are drawn; a job by the minute would have thousands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appointment:
+    """What is known of one job."""
+
+    scheduled: Scheduled
+    lasts: float | None  # seconds that its last runs took, the middle of them
+
+    @property
+    def job(self) -> JobDefinition:
+        """Its definition."""
+        return self.scheduled.job
+
+    @property
+    def due(self) -> datetime | None:
+        """When it runs next by itself; None when nothing can be said."""
+        return next(iter(self.scheduled.coming), None)
+
+    @property
+    def when(self) -> str:
+        """Its schedule in plain words."""
+        return in_words(self.job.schedule)
+
+    def dues(self, until: datetime) -> Iterator[datetime]:
+        """All times at which it is due by then."""
+        every = self.job.schedule.every
+        if every is None:
+            yield from takewhile(lambda due: due < until, self.scheduled.coming)
+        elif self.due is not None:
+            # Each after the one before has succeeded: by its past it takes so long.
+            step = every + timedelta(seconds=self.lasts or 0.0)
+            coming = (self.due + number * step for number in range(MOST))
+            yield from takewhile(lambda due: due < until, coming)
+
+
+def appointments(reader: Reader, jobs: Iterable[JobDefinition], now: datetime) -> Sequence[Appointment]:
+    """Look at the jobs of a configuration; the next one due comes first, those that nothing starts last."""
+    found = [
+        Appointment(scheduled=Scheduled.of(reader, job, now, coming=MOST), lasts=_lasts(reader, job.name))
+        for job in jobs
+    ]
+    return sorted(found, key=lambda each: (each.due is None, each.due or now, each.job.name))
+
+
+def windows(found: Iterable[Appointment], now: datetime, until: datetime) -> Sequence[Span]:
+    """When the windows of jobs are open, in the reader's time zone; a window of several jobs once."""
+    spans: dict[tuple[str, datetime], Span] = {}
+    for each in found:
+        window = each.job.window
+        if window is None:
+            continue
+        opens = takewhile(lambda at: at < until, cron.times(window.open, window.timezone, now - window.lasts))
+        for at in islice(opens, MOST):
+            begins, ends = at.astimezone(), (at + window.lasts).astimezone()
+            note = f"window {window.name}: {begins:%a %H:%M} to {ends:%H:%M}"
+            spans[window.name, at] = Span(name=window.name, begins=begins, ends=ends, note=note)
+    return list(spans.values())
+
+
+def runs(found: Iterable[Appointment], until: datetime) -> Sequence[Span]:
+    """The runs to come, as long as they will take by their past."""
+    return [_run(each, due) for each in found for due in each.dues(until)]
+
+
+def _run(each: Appointment, due: datetime) -> Span:
+    lasts, window = timedelta(seconds=each.lasts or 0.0), each.job.window
+    overruns = False
+    if window is not None:
+        opening = cron.opening(window.open, window.timezone, window.lasts, due)
+        overruns = opening is not None and due + lasts > opening.closes
+    takes = (
+        f"takes about {words.duration(each.lasts)}" if each.lasts else "never ran, so nobody knows how long it takes"
+    )
+    begins = due.astimezone()
+    note = words.listed([
+        f"{words.name(each.job.name)}: {begins:%a %d %b %H:%M}", takes, "would not fit its window" if overruns else "",
+    ])  # fmt: skip
+    name = words.name(each.job.name, width=24)
+    return Span(name=name, begins=begins, ends=(due + lasts).astimezone(), note=note, overruns=overruns)
+
+
+def _lasts(reader: Reader, name: str) -> float | None:
+    """How long the last runs of a job took, the middle of them; those that did nothing say nothing."""
+    found = reader.jobs(JobQuery(roots=True, target=name), limit=4 * RECENT).jobs
+    took = [
+        (run.finished_at - run.started_at).total_seconds()
+        for run in found
+        if run.name == name and run.started_at and run.finished_at and run.outcome in ("done", "partial")
+    ][:RECENT]
+    return median(took) if took else None

@@ -1,0 +1,64 @@
+"""What need not be read for each page anew: the bytes that ended jobs gave back, and how many databases are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from dbupkeep.jobs import Job, JobStatus, Phase
+from dbupkeep.ledger import Reader
+from dbupkeep.views.watching import gain_of
+
+KEPT = 50_000
+"""Ended parents whose sum is remembered."""
+
+
+FRESH = timedelta(seconds=10)
+"""How long a count of databases is good for: with thousands it takes a moment."""
+
+
+class Memory:
+    """Sums over what has ended, which only a retry changes."""
+
+    def __init__(self, reader: Reader) -> None:
+        """Begin with nothing."""
+        self._reader = reader
+        self._databases: tuple[datetime, int] | None = None
+        self._ended = lru_cache(maxsize=KEPT)(self._gain_of_ended)
+
+    def gain(self, job: Job) -> int:
+        """Bytes given back by a job and all below it, so far."""
+        if job.phase is Phase.EXECUTION:
+            return gain_of(job.result) if job.status is JobStatus.COMPLETED else 0
+        if not job.stats.completed and not job.stats.running and not job.stats.failed and not job.stats.deferred:
+            return 0
+        if job.status.ended:
+            return self._ended(job.id, job.finished_at)
+        return self.sum(self._reader.children(job.id))
+
+    def sum(self, jobs: Sequence[Job]) -> int:
+        """The same of several jobs."""
+        return sum(self.gain(job) for job in jobs)
+
+    def databases(self, now: datetime) -> int:
+        """How many databases ever had a job."""
+        kept = self._databases
+        if kept is None or not timedelta() <= now - kept[0] < FRESH:
+            kept = self._databases = (now, len(self._reader.targets()))
+        return kept[1]
+
+    def _gain_of_ended(self, job_id: str, _finished_at: datetime | None) -> int:
+        return self.sum(self._reader.children(job_id))
+
+
+def _at_hand(request: Request) -> Memory:
+    memory: Memory = request.app.state.memory
+    return memory
+
+
+AtHand = Annotated[Memory, Depends(_at_hand)]
+"""A parameter of a route that gets the memory."""

@@ -1,0 +1,189 @@
+"""What past operations add up to: bytes given back by each run, sizes over time, how right predictions were. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from urllib.parse import unquote
+
+from dbupkeep.estimates import Measurement
+from dbupkeep.jobs import Job
+from dbupkeep.operations import Operation
+from dbupkeep.views import words
+from dbupkeep.views.pictures.gains import Bar
+from dbupkeep.views.pictures.scatter import Point
+from dbupkeep.views.pictures.sparkline import sparkline
+from dbupkeep.views.pictures.svg import Svg
+
+DAY = 86400.0
+
+REWRITES = (Operation.VACUUM, Operation.OPTIMIZE)
+"""Operations that give space back, so that its coming back can be seen."""
+
+SHORTEST = 0.001
+"""Seconds; what is shorter says nothing of a prediction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """One run, and what was measured in it."""
+
+    run: Job
+    gained: int
+    operations: int
+    total: int | None  # bytes of all that was maintained by then
+
+    def bar(self, href: str) -> Bar:
+        """For the picture."""
+        at = (self.run.started_at or self.run.created_at).astimezone()
+        total = f"{words.size(self.total)} in all then" if self.total is not None else ""
+        note = words.listed(
+            [words.name(self.run.name), f"{at:%a %d %b %H:%M}", f"{words.size(self.gained)} given back", total]
+        )
+        return Bar(label=f"{at:%d %b}", note=note, gained=self.gained, total=self.total, href=href)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regrowth:
+    """How fast what was given back is taken again."""
+
+    target: str
+    object: str
+    each_day: float  # bytes
+    days: float | None  # until the last gain is gone again; None where it does not come back
+    size: int  # bytes, after the last time
+    sizes: Sequence[tuple[float, float]]  # (seconds, bytes), before and after each time
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return " ".join(filter(None, (place(self.target), self.object)))
+
+    @property
+    def picture(self) -> Svg:
+        """Its size over time."""
+        return sparkline(self.sizes, title=f"size of {self.name}")
+
+
+def place(target: str) -> str:
+    """A target's name without its way: the file, or the database of a server."""
+    return unquote(target.rpartition("/")[2] or target, errors="surrogateescape")
+
+
+def tallies(runs: Iterable[Job], samples: Sequence[Measurement]) -> Sequence[Tally]:
+    """The runs, oldest first, each with what was measured while it went on; `samples` are newest first.
+
+    Runs from before the oldest sample are left out: of them nothing is known any more. Of runs side by side one that is
+    on the sample's own database has it, else the one that began last.
+    """
+    oldest_first = sorted(samples, key=lambda sample: sample.at)
+    if not oldest_first:
+        return []
+    began = oldest_first[0].at
+    known = [run for run in sorted(runs, key=_start) if (run.finished_at or began) >= began]
+    measured: dict[str, list[Measurement]] = {run.id: [] for run in known}
+    for sample in oldest_first:
+        if run := _run_of(sample, known):
+            measured[run.id].append(sample)
+    sizes: dict[tuple[str, str], int] = {}
+    found = []
+    for run in known:
+        for sample in measured[run.id]:
+            _keep(sizes, sample)
+        gained = sum(sample.gain for sample in measured[run.id])
+        total = sum(sizes.values()) if sizes else None
+        found.append(Tally(run=run, gained=gained, operations=len(measured[run.id]), total=total))
+    return found
+
+
+def points(samples: Iterable[Measurement], *, of: str) -> Sequence[Point]:
+    """Predicted against actual `seconds` or `bytes`, where both are known."""
+    found = []
+    for sample in samples:
+        predicted, actual = (
+            (sample.predicted_seconds, sample.seconds) if of == "seconds" else (sample.predicted_gain, sample.gain)
+        )
+        least = SHORTEST if of == "seconds" else 1
+        if predicted is not None and predicted >= least and actual >= least:
+            found.append(_point(sample, float(predicted), float(actual), of))
+    return found
+
+
+def off_by(found: Sequence[Point]) -> float | None:
+    """By which factor half of the predictions were wrong at most."""
+    wrong = sorted(max(point.predicted / point.actual, point.actual / point.predicted) for point in found)
+    return wrong[len(wrong) // 2] if wrong else None
+
+
+def regrowths(samples: Iterable[Measurement]) -> Sequence[Regrowth]:
+    """What grows back, fastest first: of everything that was rewritten at least twice."""
+    by_object: dict[tuple[str, str], list[Measurement]] = {}
+    for sample in sorted(samples, key=lambda each: each.at):
+        if sample.operation in REWRITES:
+            by_object.setdefault((sample.target, sample.object), []).append(sample)
+    found = [_regrowth(times) for times in by_object.values() if len(times) > 1]
+    return sorted((each for each in found if each.each_day > 0), key=lambda each: -each.each_day)
+
+
+def _regrowth(times: Sequence[Measurement]) -> Regrowth:
+    grown = sum(max(0, after.bytes_before - before.bytes_after) for before, after in pairwise(times))
+    passed = (times[-1].at - times[0].at).total_seconds() / DAY
+    each_day = grown / passed if passed > 0 else 0.0
+    last_gain = times[-1].gain
+    return Regrowth(
+        target=times[-1].target,
+        object=times[-1].object,
+        each_day=each_day,
+        days=last_gain / each_day if each_day > 0 and last_gain > 0 else None,
+        size=times[-1].bytes_after,
+        sizes=list(_sizes(times)),
+    )
+
+
+def _sizes(times: Iterable[Measurement]) -> Iterator[tuple[float, float]]:
+    for sample in times:
+        at = sample.at.timestamp()
+        yield at - sample.seconds, float(sample.bytes_before)
+        yield at, float(sample.bytes_after)
+
+
+def _point(sample: Measurement, predicted: float, actual: float, of: str) -> Point:
+    told = words.duration if of == "seconds" else words.size
+    name = " ".join(filter(None, (sample.operation.value, place(sample.target), sample.object)))
+    note = words.listed(
+        [
+            words.name(name),
+            f"predicted {told(predicted)}",
+            f"took {told(actual)}" if of == "seconds" else f"gave back {told(actual)}",
+        ]
+    )
+    return Point(predicted=predicted, actual=actual, kind=sample.operation.value, note=note)
+
+
+def _keep(sizes: dict[tuple[str, str], int], sample: Measurement) -> None:
+    """Remember the newest size: of a whole database, or else of its objects that were rewritten."""
+    if not sample.object:
+        sizes[sample.target, ""] = sample.bytes_after
+    elif sample.operation in REWRITES and (sample.target, "") not in sizes:
+        sizes[sample.target, sample.object] = sample.bytes_after
+
+
+def _run_of(sample: Measurement, runs: Sequence[Job]) -> Job | None:
+    around = [run for run in runs if _start(run) <= sample.at and (run.finished_at or sample.at) >= sample.at]
+    own = [run for run in around if run.target == sample.target]
+    found = own or around
+    return found[-1] if found else None
+
+
+def _start(run: Job) -> datetime:
+    return run.started_at or run.created_at
+
+
+def by_target(samples: Iterable[Measurement]) -> Mapping[str, Sequence[Measurement]]:
+    """Samples by their target, newest first in each."""
+    found: dict[str, list[Measurement]] = {}
+    for sample in samples:
+        found.setdefault(sample.target, []).append(sample)
+    return found

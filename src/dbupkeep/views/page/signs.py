@@ -1,0 +1,52 @@
+"""What stands for the state of a job: a mark, a word and a tone. Nothing is told by colour alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dbupkeep.jobs import Job, JobStatus, Outcome
+from dbupkeep.views import words
+
+MARKS: Mapping[str, str] = {
+    JobStatus.PENDING: "·",
+    JobStatus.RUNNING: "▸",
+    JobStatus.COMPLETED: "✓",
+    JobStatus.FAILED: "✗",
+    JobStatus.CANCELLED: "×",
+    JobStatus.SKIPPED: "–",
+    JobStatus.DEFERRED: "‖",
+}
+
+TONES: Mapping[str, str] = {
+    JobStatus.PENDING: "quiet",
+    JobStatus.RUNNING: "busy",
+    JobStatus.COMPLETED: "good",
+    JobStatus.FAILED: "bad",
+    JobStatus.CANCELLED: "warn",
+    JobStatus.SKIPPED: "quiet",
+    JobStatus.DEFERRED: "warn",
+}
+"""Classes of the style sheet."""
+
+
+def state(job: Job) -> str:
+    """The word for people: what was asked of it, else how it ended, else its status."""
+    if not job.status.ended:
+        asked = (
+            (job.cancel_requested, "cancelling"), (job.stop_requested, "stopping after what runs"), (job.paused, "paused"),
+        )  # fmt: skip
+        return next((word for is_so, word in asked if is_so), _GOING.get(job.status, job.status.value))
+    return _ENDED.get(job.outcome, "") or _GOING.get(job.status, "") or job.status.value
+
+
+_GOING: Mapping[str, str] = {JobStatus.PENDING: "waiting", JobStatus.COMPLETED: "done"}
+_ENDED: Mapping[str, str] = {
+    Outcome.NOTHING_TO_DO: "nothing to do", Outcome.PARTIAL: "partly done", Outcome.STOPPED: "stopped early",
+}  # fmt: skip
+
+
+def took(job: Job) -> str:
+    """How long an ended job took; empty for one that did nothing."""
+    if job.started_at is None or job.finished_at is None or job.status is JobStatus.SKIPPED:
+        return ""
+    return words.duration((job.finished_at - job.started_at).total_seconds())
