@@ -8,7 +8,8 @@ import dbupkeep
 from dbupkeep.clock import Clock
 from dbupkeep.views import metrics
 from dbupkeep.views.api import audit, events, jobs
-from dbupkeep.views.page import entrance, overview
+from dbupkeep.views.page.memory import Memory
+from dbupkeep.views.page.rooms import ROUTERS
 from dbupkeep.views.web.denials import Denials
 from dbupkeep.views.web.desk import Desk
 from dbupkeep.views.web.gate import Gate
@@ -28,12 +29,13 @@ def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
     site.state.desk = desk
     site.state.gate = gate
     site.state.https = https
+    site.state.memory = Memory(desk.app.reader)
     tell_problems(site)
     for router in (audit.router, events.router, jobs.router):
         site.include_router(router, prefix=API)
     site.include_router(metrics.router)
-    site.include_router(entrance.router)
-    site.include_router(overview.router)
+    for router in ROUTERS:
+        site.include_router(router)
     return site
 
 
