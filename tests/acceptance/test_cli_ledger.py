@@ -90,9 +90,7 @@ def test_what_was_there_is_kept(cli: Cli, ledger: Path, bloated: Path) -> None:
     assert "is there already" in refused.err
     inode = ledger.stat().st_ino
     done = cli("ledger", "restore", "copy.db", "--force", "--json").json
-    assert (done["runs"], ledger.stat().st_ino) == (1, inode), (
-        "who waits to open it would work on a file that is gone"
-    )
+    assert (done["runs"], ledger.stat().st_ino) == (1, inode), "who waits to open it would work on a file that is gone"
     assert len(cli("jobs", "--json").json["jobs"]) == 1
     assert len(cli("jobs", "--json", "--ledger", done["kept"]).json["jobs"]) == 2
     assert stat.S_IMODE(Path(done["kept"]).stat().st_mode) == 0o600

@@ -341,7 +341,7 @@ def test_a_flag_of_a_wrong_value_is_refused(wrong: dict[str, Setting]) -> None:
         selection(wrong)
 
 
-@pytest.mark.parametrize("text", ["12'; DROP TABLE x", "128TB", "-1", "", "MB", "1 2", "1e3"])
+@pytest.mark.parametrize("text", ["12'; DROP TABLE x", "128TB", "64kB", "17GB", "-1", "", "MB", "1 2", "1e3"])
 def test_a_size_that_is_none_never_gets_into_a_statement(text: str) -> None:
     if text:
         with pytest.raises(UsageError):

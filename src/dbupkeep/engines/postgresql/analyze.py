@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import maintain, needs, words
-from dbupkeep.engines.postgresql.grouping import Due, Share, shares
+from dbupkeep.engines.postgresql.grouping import Due, Share, of_one, shares
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.maintain import Manner, Row
-from dbupkeep.engines.postgresql.options import buffer_limit, buffers
+from dbupkeep.engines.postgresql.options import buffer_limit, buffers, lacking
 from dbupkeep.engines.postgresql.progress import of_analyze
 from dbupkeep.engines.postgresql.selection import flag
 from dbupkeep.engines.postgresql.vacuum import denied
@@ -42,11 +43,15 @@ def propose(q: Inquiry) -> list[Proposal]:
     dues = _without_covered(q, [due for table in tables if (due := _due(q, table)) is not None])
     allowed = [due for due in dues if due.table.values.get("permitted")]
     refused = [due for due in dues if not due.table.values.get("permitted") and not due.table.values.get("system")]
-    if flag(q.scope.config, "analyze_in_stages") and allowed:
-        whole = Share(object="", hold="", dues=tuple(sorted(allowed, key=lambda due: -due.need.score)))
-        proposals = [_proposal(q, whole, stages=True)]
+    whole_tables = [due for due in allowed if not due.table.values.get("columns")]
+    of_columns = [of_one(due) for due in allowed if due.table.values.get("columns")]
+    stages = flag(q.scope.config, "analyze_in_stages")
+    if stages and whole_tables:
+        whole = Share(object="", hold="", dues=tuple(sorted(whole_tables, key=lambda due: -due.need.score)))
+        found = [whole, *of_columns]
     else:
-        proposals = [_proposal(q, share) for share in shares(q, allowed)]
+        found = [*shares(q, whole_tables), *of_columns]
+    proposals = [_proposal(q, share, stages=stages) for share in found]
     if refused:
         proposals.append(denied(q, refused))
     total = int(q.facts.number("tables") + q.facts.number("partitioned_tables"))
@@ -94,9 +99,15 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
         reason=reason,
         before=work.before,
         after=after,
-        values=maintain.compared(item, work, found),
+        values={**maintain.compared(item, work, found), **_of_columns(item, after)},
         work_bytes=_read(int(needs.number(work.before, "bytes")), int(needs.number(work.values, "tables", 1))),
     )
+
+
+def _of_columns(item: PlanItem, after: Mapping[str, Value]) -> dict[str, Value]:
+    """Kept with the measurement, so that the next plan knows what these columns have seen."""
+    columns = item.options.get("columns")
+    return {"columns": columns, "modified": after["modified"]} if columns else {}
 
 
 def _reset(name: str) -> sql.Composable:
@@ -112,6 +123,8 @@ def _manner(item: PlanItem) -> Manner:
         version = Version(int(needs.number(item.evidence, "version_number")))
         only = sql.SQL("ONLY ") if item.options.get("only") else sql.SQL("")
         named = sql.SQL(", ").join([only + table for table in tables])
+        if chosen := json.loads(str(item.options.get("columns") or "[]")):
+            named += sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, chosen)))
         options = [*(["SKIP_LOCKED"] if skip_locked else []), *buffers(item.options, version)]
         if not options:
             return sql.SQL("ANALYZE {}").format(named)
@@ -137,9 +150,14 @@ def _due(q: Inquiry, table: ObjectFacts) -> Due | None:
 
 
 def _known(q: Inquiry, table: ObjectFacts) -> ObjectFacts:
-    """A partitioned table without the changes that our own last ANALYZE of it has seen already."""
-    last = q.history.last(q.operation, table.name) if table.kind == "partitioned table" else None
-    if last is None or last.at.timestamp() < needs.number(table.values, "anew_at"):
+    """A table without the changes that our own last ANALYZE of it has seen, where the server does not know that itself."""
+    last = q.history.last(q.operation, table.name)
+    if last is not None and table.values.get("columns") == last.values.get("columns") is not None:
+        # The server goes on counting after an ANALYZE of some columns; one of all makes it begin anew.
+        seen, modified = needs.number(last.values, "modified"), needs.number(table.values, "modified")
+        values = {**table.values, "modified": modified - seen if modified >= seen else modified}
+        table = replace(table, values=values)
+    if table.kind != "partitioned table" or last is None or last.at.timestamp() < needs.number(table.values, "anew_at"):
         return table
     values = {name: value for name, value in table.values.items() if name != "anew"}
     return ObjectFacts(name=table.name, kind=table.kind, bytes=table.bytes, values=values)
@@ -161,6 +179,8 @@ def _without_covered(q: Inquiry, dues: list[Due]) -> list[Due]:
 
 def _proposal(q: Inquiry, share: Share, *, stages: bool = False) -> Proposal:
     only = q.version.has(18) and any(table.kind == "partitioned table" for table in share.tables)
+    columns = share.tables[0].values.get("columns") if len(share.tables) == 1 else None
+    method = "in stages" if stages else "the table alone" if only else "sample"
     return propose_draft(
         q,
         Draft(
@@ -168,8 +188,9 @@ def _proposal(q: Inquiry, share: Share, *, stages: bool = False) -> Proposal:
             object=share.object,
             hold=share.hold,
             reason=share.reason,
-            method="in stages" if stages else "the table alone" if only else "sample",
+            method=f"columns {words.listed(json.loads(str(columns)))}" if columns else method,
             locks=_LOCKS,
+            notices=lacking(q),
             work_bytes=sum(_read(table.bytes or 0, 1) for table in share.tables) * (len(STAGES) if stages else 1),
             options={
                 "buffer_usage_limit": buffer_limit(q),
@@ -178,6 +199,7 @@ def _proposal(q: Inquiry, share: Share, *, stages: bool = False) -> Proposal:
                 "skip_locked": flag(q.scope.config, "skip_locked"),
                 "only": only,
                 "stages": stages,
+                **({"columns": columns} if columns else {}),
             },
             evidence={
                 "version_number": q.version.number,

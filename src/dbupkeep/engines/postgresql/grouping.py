@@ -65,15 +65,16 @@ def shares(q: Inquiry, dues: Sequence[Due]) -> list[Share]:
     groups: dict[str, list[Due]] = defaultdict(list)
     for due in small:
         groups[group_of(due.table)].append(due)
-    alone = [_alone(due) for due in ordered if id(due) not in grouped]
+    alone = [of_one(due) for due in ordered if id(due) not in grouped]
     together = [
-        Share(object=name, hold=name, dues=tuple(group)) if len(group) > 1 else _alone(group[0])
+        Share(object=name, hold=name, dues=tuple(group)) if len(group) > 1 else of_one(group[0])
         for name, group in groups.items()
     ]
     return sorted([*alone, *together], key=lambda share: _order(share.dues[0])[:1])
 
 
-def _alone(due: Due) -> Share:
+def of_one(due: Due) -> Share:
+    """One table as an item of its own."""
     return Share(object=due.table.name, hold=hold_of(due.table), dues=(due,))
 
 

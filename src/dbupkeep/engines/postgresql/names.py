@@ -36,17 +36,37 @@ def identifier(qualified: str) -> sql.Identifier:
     return sql.Identifier(*split(qualified))
 
 
+_PART = r'"(?:[^"]|"")*"'
+_COLUMNS = rf"\((?:{_PART}|[^)\"])*\)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """One pattern: of the schema, where it says one, of the name, and the columns that are chosen with it."""
+
+    schema: str | None
+    name: str
+    columns: tuple[str, ...] = ()
+
+    def match(self, schema: str, name: str) -> bool:
+        """Whether it fits."""
+        return fnmatchcase(name, self.name) and (self.schema is None or fnmatchcase(schema, self.schema))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patterns:
-    """Some patterns for `schema.name` or `name`, with `*` and `?`; in double quotes a part is taken literally."""
+    """Some patterns for `schema.name` or `name`, with `*` and `?`; in double quotes a part is taken literally.
 
-    patterns: tuple[tuple[str | None, str], ...] = ()
+    Columns may follow in parentheses, as of vacuumdb's tables: `orders(id, "Total")`.
+    """
+
+    patterns: tuple[Pattern, ...] = ()
 
     @classmethod
     def of(cls, text: str | Iterable[str]) -> Patterns:
-        """Read patterns, separated by commas outside of double quotes."""
+        """Read patterns, separated by commas outside of double quotes and parentheses."""
         texts = [text] if isinstance(text, str) else list(text)
-        found = [part.strip() for each in texts for part in re.findall(r'(?:"(?:[^"]|"")*"|[^,"])+', each)]
+        found = [part.strip() for each in texts for part in _separated(each)]
         return cls(patterns=tuple(_pattern(part) for part in found if part))
 
     def __bool__(self) -> bool:
@@ -55,10 +75,17 @@ class Patterns:
 
     def match(self, schema: str, name: str) -> bool:
         """Whether one of them fits."""
-        return any(
-            fnmatchcase(name, wanted) and (within is None or fnmatchcase(schema, within))
-            for within, wanted in self.patterns
-        )
+        return any(pattern.match(schema, name) for pattern in self.patterns)
+
+    @property
+    def with_columns(self) -> bool:
+        """Whether columns are chosen anywhere."""
+        return any(pattern.columns for pattern in self.patterns)
+
+    def columns(self, schema: str, name: str) -> tuple[str, ...]:
+        """The columns that are chosen of a table; empty for all of them."""
+        found = [pattern.columns for pattern in self.patterns if pattern.match(schema, name)]
+        return tuple(dict.fromkeys(column for each in found for column in each)) if all(found) else ()
 
 
 def _written(part: str) -> str:
@@ -69,10 +96,27 @@ def _read(part: str) -> str:
     return part[1:-1].replace('""', '"') if part.startswith('"') else part
 
 
-def _pattern(text: str) -> tuple[str | None, str]:
-    parts = re.findall(r'(?:"(?:[^"]|"")*"|[^."])+', text)
+def _separated(text: str) -> list[str]:
+    parts = [""]
+    for piece in re.findall(rf"{_PART}|{_COLUMNS}|.", text, re.DOTALL):
+        if piece == ",":
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
+
+
+def _pattern(text: str) -> Pattern:
+    chosen = re.search(rf"{_COLUMNS}\Z", text)
+    named = text[: chosen.start()].rstrip() if chosen else text
+    columns = re.findall(rf'(?:{_PART}|[^,"])+', chosen[0][1:-1]) if chosen else []
+    parts = re.findall(rf'(?:{_PART}|[^."])+', named)
     read = [_literal(part) for part in parts]
-    return (read[-2], read[-1]) if len(read) > 1 else (None, read[-1] if read else text)
+    return Pattern(
+        schema=read[-2] if len(read) > 1 else None,
+        name=read[-1] if read else named,
+        columns=tuple(_read(column.strip()) for column in columns if column.strip()),
+    )
 
 
 def _literal(part: str) -> str:

@@ -63,7 +63,7 @@ def analyze_need(table: ObjectFacts, server: Mapping[str, Value], *, share: floa
     rows = max(0.0, number(values, "rows"))
     missing = int(number(values, "missing_statistics"))
     modified = number(values, "modified") + number(values, "anew")
-    if missing and (rows > 0 or table.bytes):
+    if missing and (rows > 0 or table.bytes or values.get("inherits")):
         return Need(score=MISSING, reason=f"statistics are missing ({missing} of its columns or expressions)")
     threshold = share * (_setting(values, server, "analyze_base") + _setting(values, server, "analyze_scale") * rows)
     # Counters are lost in a crash, so they do not tell where the statistics themselves may be looked at.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dbupkeep.engines.postgresql.inquiry import Inquiry
 from dbupkeep.engines.postgresql.versions import VACUUM_OPTIONS, Version
 from dbupkeep.errors import UsageError
-from dbupkeep.facts import Value
+from dbupkeep.facts import Notice, Value
 
 
 def options_of(options: Mapping[str, Value], version: Version, *, skip_locked: bool = False) -> list[str]:
@@ -50,4 +50,26 @@ def size_of(text: str) -> str:
     unit = text.strip()[len(number) :].strip().upper()
     if not number.isascii() or not number.isdigit() or unit not in ("", "KB", "MB", "GB"):
         raise UsageError(f"{text!r} is no size", why="it is a number with kB, MB or GB, or 0", hint="128MB")
+    size = int(number) << {"": 0, "KB": 0, "MB": 10, "GB": 20}[unit]
+    if size and not _LEAST_RING <= size <= _BIGGEST_RING:
+        raise UsageError(f"{text!r} is no ring of buffers", why="it has 128 kB to 16 GB; 0 is for none", hint="128MB")
     return number + {"KB": "kB"}.get(unit, unit)
+
+
+def lacking(q: Inquiry) -> tuple[Notice, ...]:
+    """What was asked for that this version does not have, as notices."""
+    asked = {name: since for name, since in _SINCE.items() if q.scope.config.get(name) not in (None, "")}
+    return tuple(
+        Notice(
+            code="not_on_this_version",
+            message=f"{lack} is left out: this is PostgreSQL {q.version}",
+            hint="leave it away",
+        )
+        for lack in q.version.lacks(asked)
+    )
+
+
+_SINCE: Mapping[str, int] = {name: VACUUM_OPTIONS[name] for name in ("process_toast", "buffer_usage_limit")}
+
+_LEAST_RING, _BIGGEST_RING = 128, 16 << 20
+"""In kB, as the server takes it."""

@@ -129,7 +129,7 @@ c.relallfrozen
 -- name: missing_statistics
 -- Tables with rows of which a column, an expression index or an extended statistics object has never been analysed:
 -- the rule of vacuumdb --missing-stats-only. Wants SELECT on pg_statistic.
-SELECT a.attrelid::bigint AS oid, count(*) AS missing
+SELECT a.attrelid::bigint AS oid, count(*) AS missing, false AS inherits
   FROM (
     -- Most have statistics of as many columns as they have: their columns need not be looked at one by one.
     SELECT c.oid, c.relkind
@@ -147,7 +147,17 @@ SELECT a.attrelid::bigint AS oid, count(*) AS missing
    AND s.starelid IS NULL
  GROUP BY a.attrelid
 UNION ALL
-SELECT i.indrelid::bigint, count(*)
+-- Of what has tables below it by inheritance, the statistics of all of them together; where those have rows.
+SELECT a.attrelid::bigint, count(*), true
+  FROM pg_class c
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0
+   AND a.attgenerated <> 'v'
+  LEFT JOIN pg_statistic s ON s.starelid = a.attrelid AND s.staattnum = a.attnum AND s.stainherit
+ WHERE c.relkind = 'r' AND c.relhassubclass AND c.oid >= 16384 AND s.starelid IS NULL AND EXISTS (
+       SELECT FROM pg_inherits h JOIN pg_class k ON k.oid = h.inhrelid WHERE h.inhparent = c.oid AND k.reltuples > 0)
+ GROUP BY a.attrelid
+UNION ALL
+SELECT i.indrelid::bigint, count(*), false
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indrelid AND c.reltuples <> 0 AND c.relkind IN ('r', 'm')
   JOIN pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum > 0 AND i.indkey[a.attnum - 1] = 0
@@ -156,12 +166,23 @@ SELECT i.indrelid::bigint, count(*)
  WHERE i.indexprs IS NOT NULL AND i.indisready AND s.starelid IS NULL
  GROUP BY i.indrelid
 UNION ALL
-SELECT e.stxrelid::bigint, count(*)
+SELECT e.stxrelid::bigint, count(*), false
   FROM pg_statistic_ext e
   JOIN pg_class c ON c.oid = e.stxrelid AND c.reltuples <> 0
   LEFT JOIN pg_statistic_ext_data d ON d.stxoid = e.oid
  WHERE d.stxoid IS NULL AND e.stxstattarget IS DISTINCT FROM 0
  GROUP BY e.stxrelid
+
+-- name: columns
+-- The columns of some tables that were chosen by name, and whether each has statistics, as far as the role may know.
+SELECT a.attrelid::bigint AS oid, a.attname::text AS name,
+       EXISTS (SELECT FROM pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname
+                  AND s.inherited = (c.relkind = 'p'))
+       OR c.reltuples <= 0 OR NOT has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS analyzed
+  FROM pg_attribute a
+  JOIN pg_class c ON c.oid = a.attrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE a.attrelid = ANY (%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 
 -- name: sizes
 -- Bytes with TOAST, maps and indexes, of the tables that are looked at closely.

@@ -10,7 +10,7 @@ from dbupkeep.engines.postgresql.names import Patterns
 from dbupkeep.errors import UsageError
 
 FLAGS: Mapping[str, str] = {
-    "table": "only tables of these patterns (name, or schema.name; * and ?; separated by commas)",
+    "table": "only tables of these patterns (name, or schema.name; * and ?; separated by commas); of ANALYZE, name(column, ...)",
     "exclude_table": "no tables of these patterns",
     "schema": "only schemas of these patterns",
     "exclude_schema": "no schemas of these patterns",
@@ -117,6 +117,9 @@ def _check(config: Mapping[str, Setting]) -> None:
     for name in ("min_xid_age", "min_mxid_age", "parallel_workers"):
         _number(config, name)
     cleanup(config.get("index_cleanup"))
+    for name in ("exclude_table", "schema", "exclude_schema"):
+        if Patterns.of(_text(config, name)).with_columns:
+            raise UsageError(f"{name} takes no columns", hint="only `table` does: table = 'orders(id)'")
     if _text(config, "table") and (_text(config, "schema") or _text(config, "exclude_schema")):
         raise UsageError("tables and schemas cannot both be chosen", hint="write table = 'schema.*' instead")
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import needs, surroundings
+from dbupkeep.engines.postgresql import needs, surroundings, words
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.selection import Selection, selection
-from dbupkeep.errors import Missing
+from dbupkeep.errors import Missing, UsageError
 from dbupkeep.facts import DatabaseFacts, ObjectFacts, Value
 from dbupkeep.operations import Operation
 
@@ -53,12 +55,13 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
     chosen = selection(scope.config, handle.target.exclude)
     server = handle.row("server")
     server["partial_analyze"] = handle.identity.version.has(18)
+    _refuse_columns(chosen, scope)
     missing = _missing_statistics(handle, scope, server)
     beyond_counters = {Operation.CHECK} & set(scope.operations)
     everything = scope.policy.force or chosen.is_choice or bool(beyond_counters)
     blind = Operation.ANALYZE in scope.operations and not server["sees_statistics"]
     asked = {"everything": everything, "floor": needs.FLOOR, "also": list(missing), "blind": blind}
-    objects = _tables(handle.rows("tables", asked), chosen, server, missing)
+    objects = _with_columns(handle, _tables(handle.rows("tables", asked), chosen, server, missing))
     if everything:
         whole = sum(table.kind != "partitioned table" for table in objects)
         server |= {"tables": whole, "partitioned_tables": len(objects) - whole}
@@ -125,18 +128,23 @@ def _of_operations(handle: Handle, scope: Scope, *, everything: bool) -> dict[st
     return values
 
 
-def _missing_statistics(handle: Handle, scope: Scope, server: Mapping[str, Any]) -> dict[int, int]:
-    """Columns without statistics by table; empty where nobody asks, or where the role may not look."""
+def _missing_statistics(handle: Handle, scope: Scope, server: Mapping[str, Any]) -> dict[int, dict[str, Value]]:
+    """Columns without statistics by table, as values; empty where nobody asks, or where the role may not look."""
     if Operation.ANALYZE not in scope.operations or not server["sees_statistics"]:
         return {}
-    found: dict[int, int] = {}
+    found: dict[int, dict[str, Value]] = defaultdict(dict)
     for row in handle.rows("missing_statistics"):
-        found[row["oid"]] = found.get(row["oid"], 0) + int(row["missing"])
+        _add(found[row["oid"]], missing_statistics=int(row["missing"]))
+        if row["inherits"]:
+            found[row["oid"]]["inherits"] = True
     return found
 
 
 def _tables(
-    rows: Sequence[Mapping[str, Any]], chosen: Selection, server: Mapping[str, Any], missing: Mapping[int, int]
+    rows: Sequence[Mapping[str, Any]],
+    chosen: Selection,
+    server: Mapping[str, Any],
+    missing: Mapping[int, Mapping[str, Value]],
 ) -> list[ObjectFacts]:
     below = of_partitions(rows, float(server["analyze_scale"]))
     found = []
@@ -147,10 +155,11 @@ def _tables(
         values.update((name, row[name]) for name in _COUNTED if row[name])
         values.update(_own_settings(row["options"], ""), **_own_settings(row["toast_options"], "toast_"))
         values["analyzed"] = row["analyzed_at"] is not None
-        if row["oid"] in missing:
-            values["missing_statistics"] = missing[row["oid"]]
+        values.update(missing.get(row["oid"], {}))
         if row["schema"] in ("pg_catalog", "information_schema"):
             values["system"] = True
+        if columns := chosen.tables.columns(row["schema"], row["name"]):
+            values["columns"] = json.dumps(columns)
         if row["kind"] == "p":
             values.update(below.get(row["oid"], {}))
         if row["parent"]:
@@ -159,6 +168,37 @@ def _tables(
             ObjectFacts(name=told(row["schema"], row["name"]), kind=KINDS[row["kind"]], bytes=None, values=values)
         )
     return found
+
+
+def _refuse_columns(chosen: Selection, scope: Scope) -> None:
+    if chosen.tables.with_columns and Operation.ANALYZE not in scope.operations:
+        raise UsageError(
+            "columns are chosen, but nothing is analyzed",
+            why="VACUUM and REINDEX take whole tables",
+            hint="--operations analyze; or name the table without columns",
+        )
+
+
+def _with_columns(handle: Handle, objects: Sequence[ObjectFacts]) -> list[ObjectFacts]:
+    """Of tables of which columns are chosen, what is missing of those alone. Raises `Missing` for a column that is none."""
+    oids = [int(needs.number(table.values, "oid")) for table in objects if table.values.get("columns")]
+    if not oids:
+        return list(objects)
+    there: dict[int, dict[str, bool]] = defaultdict(dict)
+    for row in handle.rows("columns", {"oids": oids}):
+        there[row["oid"]][row["name"]] = row["analyzed"]
+    return [_of_columns(table, there.get(int(needs.number(table.values, "oid")), {})) for table in objects]
+
+
+def _of_columns(table: ObjectFacts, analyzed: Mapping[str, bool]) -> ObjectFacts:
+    columns: list[str] = json.loads(str(table.values.get("columns") or "[]"))
+    if lacking := [column for column in columns if column not in analyzed]:
+        names = words.listed(lacking)
+        raise Missing(f"{table.name} has no column {names}", hint="names of columns are taken as they are written")
+    if not columns:
+        return table
+    missing = sum(not analyzed[column] for column in columns)
+    return replace(table, values={**table.values, "missing_statistics": missing})
 
 
 def _too_young(row: Mapping[str, Any], chosen: Selection) -> bool:

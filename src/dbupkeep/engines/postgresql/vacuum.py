@@ -12,7 +12,7 @@ from dbupkeep.engines.postgresql.grouping import Due, Share, shares
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.maintain import Manner, Row
-from dbupkeep.engines.postgresql.options import buffer_limit, options_of
+from dbupkeep.engines.postgresql.options import buffer_limit, lacking, options_of
 from dbupkeep.engines.postgresql.progress import of_vacuum
 from dbupkeep.engines.postgresql.selection import cleanup, flag
 from dbupkeep.engines.postgresql.versions import Version
@@ -230,8 +230,9 @@ def _evidence(q: Inquiry, share: Share) -> dict[str, Value]:
 def _notices(q: Inquiry, share: Share) -> tuple[Notice, ...]:
     old = max(needs.number(t.values, "age") for t in share.tables)
     if old < needs.WARN_AGE:
-        return ()
+        return lacking(q)
     return (
+        *lacking(q),
         Notice(
             code="wraparound",
             message=f"the oldest rows of {share.object} are {old:,.0f} transactions old; the server stops at 2,1 billion",

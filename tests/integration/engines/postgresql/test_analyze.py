@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+
 import pytest
 
 from dbupkeep.definitions import Policy
-from dbupkeep.engine import Purpose
-from dbupkeep.errors import Interrupted, NotPermitted
+from dbupkeep.engine import Evidence, Purpose
+from dbupkeep.errors import Interrupted, Missing, NotPermitted, UsageError
+from dbupkeep.estimates import History, Measurement
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
+from dbupkeep.plans import PlanItem
 from dbupkeep.testing.engine_suite import Recorder, item_of
+from tests.plugins.postgresql import Server
 from tests.plugins.postgresql_bench import Workbench, holding
 
 pytestmark = pytest.mark.engine("postgresql")
@@ -220,3 +226,64 @@ def test_force_and_history_do_not_meet_in_an_idle_database(newest: Workbench) ->
     newest.bloat(dead=0)
     assert newest.due(ANALYZE) == []
     assert [each.object for each in newest.due(ANALYZE, policy=Policy(force=True))] == ["public.t"]
+
+
+def test_columns_are_chosen_as_in_vacuumdb(bench: Workbench) -> None:
+    bench.database.execute(
+        'CREATE TABLE t (a int, "Odd, (one)" int, c int)',
+        "INSERT INTO t SELECT n, n, n FROM generate_series(1, 5000) n",
+    )
+    chosen = 't(a, "Odd, (one)")'
+    item = bench.item(ANALYZE, table=chosen)
+    assert item.method == "columns a, 'Odd, (one)'"
+    _, evidence = bench.perform(item)
+    assert evidence.effective is Effective.YES
+    known = "SELECT attname::text FROM pg_stats WHERE tablename = 't' ORDER BY 1"
+    assert [row[0] for row in bench.database.query(known)] == ["Odd, (one)", "a"]
+    bench.database.execute("UPDATE t SET a = a + 1")
+    item = bench.item(ANALYZE, table=chosen)
+    _, evidence = bench.perform(item)
+    assert evidence.values["modified"] == 10_000, "the server goes on counting"
+    done = measured(item, evidence)
+    assert bench.due(ANALYZE, table=chosen, history=History(own=(done,))) == []
+    assert bench.due(ANALYZE, table="t(c)", history=History(own=(done,)))
+    assert bench.due(ANALYZE, history=History(own=(done,))), "the whole table is another matter"
+
+
+def measured(item: PlanItem, evidence: Evidence) -> Measurement:
+    return Measurement(
+        at=datetime.now(UTC), engine="postgresql", target="", object=item.object, operation=item.operation,
+        method=item.method, seconds=1.0, work_bytes=1, bytes_before=1, bytes_after=1, values=evidence.values,
+    )  # fmt: skip
+
+
+def test_columns_that_are_none_or_of_no_analyze_are_refused(newest: Workbench) -> None:
+    newest.database.execute("CREATE TABLE t (a int)")
+    with pytest.raises(Missing) as raised:
+        newest.plan(ANALYZE, table="t(b)")
+    assert "no column b" in raised.value.what
+    with pytest.raises(UsageError):
+        newest.plan(Operation.VACUUM, table="t(a)")
+    with pytest.raises(UsageError):
+        newest.plan(ANALYZE, exclude_table="t(a)")
+
+
+def test_statistics_of_all_that_inherits_are_missed(bench: Workbench) -> None:
+    bench.database.execute(
+        "CREATE TABLE above (a int)", "CREATE TABLE below () INHERITS (above)", "CREATE TABLE empty () INHERITS (above)",
+        "INSERT INTO below SELECT generate_series(1, 1000)", "ANALYZE below",
+    )  # fmt: skip
+    item = bench.item(ANALYZE, missing_stats_only=True)
+    assert item.object == "public.above"
+    bench.perform(item)
+    assert bench.due(ANALYZE, missing_stats_only=True) == []
+
+
+def test_what_a_version_does_not_have_is_told_and_not_sent(postgresql: Callable[[int], Server]) -> None:
+    old = Workbench(database=postgresql(15).create())
+    old.bloat()
+    item = old.item(Operation.VACUUM, buffer_usage_limit="1MB")
+    assert [notice.code for notice in item.notices] == ["not_on_this_version"]
+    assert "buffer_usage_limit (from PostgreSQL 16 on) is left out" in item.notices[0].message
+    assert old.perform(item)[1].effective is Effective.YES
+    old.database.drop()
