@@ -22,6 +22,7 @@ from dbupkeep.testing.pair_delivery import LostWorkerTests, ServingTests
 from dbupkeep.testing.pair_kit import Handles, Opener
 from dbupkeep.testing.pair_life import AttemptTests, ReleaseTests, RequestTests, SubmissionTests, TransitionTests
 from dbupkeep.testing.pair_store import KeepingTests, ReadingTests, TransactionTests
+from dbupkeep.testing.pair_trail import TrailTests
 
 __all__ = ["Handles", "LedgerQueueSuite", "Opener"]
 
@@ -38,6 +39,7 @@ class LedgerQueueSuite(
     TransactionTests,
     ReadingTests,
     KeepingTests,
+    TrailTests,
     ServingTests,
     LostWorkerTests,
 ):
