@@ -115,7 +115,9 @@ class App:
 
     def _workers(self, find: Callable[[str], Engine]) -> Registry[JobWorker]:
         workers: Registry[JobWorker] = Registry("job type", "dbupkeep.workers", lambda make: make(self))
-        operation = DatabaseMaintenanceOperationWorker(reader=self.reader, engines=find, clock=self.clock)
+        self._operations = operation = DatabaseMaintenanceOperationWorker(
+            reader=self.reader, engines=find, clock=self.clock
+        )
         discovery = DatabaseDiscoveryWorker(
             reader=self.reader, databases=self.databases, managers=self.managers, engines=find, clock=self.clock
         )
@@ -220,6 +222,7 @@ class App:
 
     def close(self) -> None:
         """Let go of the ledger; safe to repeat."""
+        self._operations.close()
         self._isolation.close()
         self.queue.close()
         self.ledger.close()

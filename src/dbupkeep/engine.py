@@ -168,6 +168,14 @@ class Session(Protocol):
         ...
 
 
+class LastingSession(Session, Protocol):
+    """What `connect` of an engine gives that says `LASTING = True`: a session that can serve one job after another."""
+
+    def renew(self, tag: str) -> bool:
+        """Begin anew under another mark, as if it had just been opened; False when it has to be opened anew."""
+        ...
+
+
 class Engine(Protocol):
     """A database product (a module: these are its functions)."""
 

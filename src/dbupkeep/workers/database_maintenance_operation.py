@@ -20,6 +20,7 @@ from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Plan, PlanItem
 from dbupkeep.worker import Context, Ended
+from dbupkeep.workers.kept import KeptSessions
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,14 @@ class DatabaseMaintenanceOperationWorker:
         self._reader = reader
         self._engines = engines
         self._clock = clock
+        self._sessions = KeptSessions()
         # A plan is stored once and never changed, and may have thousands of items: it is read once, not for each child.
         self._plan = lru_cache(maxsize=PLANS)(self._read_plan)
         self._renewing = lru_cache(maxsize=PLANS)(self._read_renewing)
+
+    def close(self) -> None:
+        """Close the sessions that wait for another job; safe to repeat."""
+        self._sessions.close()
 
     def validate(self, job: Job) -> None:
         """Refuse a job without exactly one known operation."""
@@ -63,15 +69,15 @@ class DatabaseMaintenanceOperationWorker:
         item = self._renewed(plan.items[job.place], plan, job)
         stage = "connecting"
         try:
-            session = self._engines(plan.target.engine).connect(plan.target, tag=context.tag)
-            try:
-                context.on_stop(session.interrupt)
+            engine = self._engines(plan.target.engine)
+            with self._sessions.lent(engine, plan.target, tag=context.tag) as session:
                 stage = "working"
-                return self._work(session, plan, item, job, context)
-            finally:
-                context.on_stop(None)
-                context.report.follow(None)
-                session.close()
+                try:
+                    context.on_stop(session.interrupt)
+                    return self._work(session, plan, item, job, context)
+                finally:
+                    context.on_stop(None)
+                    context.report.follow(None)
         except UpkeepError as error:
             error.at(operation=item.operation.value, object=item.object, target=plan.target.name, stage=stage)
             if isinstance(error, Damaged) and item.operation is Operation.CHECK:

@@ -29,6 +29,7 @@ from dbupkeep.plans import PlanItem, Proposal
 __all__ = [
     "CONSENTS",
     "FLAGS",
+    "LASTING",
     "SERVES_MANY",
     "assess",
     "connect",
@@ -47,6 +48,9 @@ operations: Mapping[Operation, str] = {operation: how for operation, (_, how) in
 
 SERVES_MANY = True
 """One URL names a server, which may have many databases."""
+
+LASTING = True
+"""A session takes some milliseconds to open, and serves one job after another."""
 
 defaults: Mapping[Operation, Mapping[str, Setting]] = DEFAULTS
 

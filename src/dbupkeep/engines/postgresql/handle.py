@@ -74,6 +74,7 @@ class Handle:
         self._fault: UpkeepError | None = None  # why the work is stopped, where nobody asked for it
         self._busy = threading.Event()
         self._said: list[Said] = []
+        self._lock_wait = ""  # as last set, empty for the session's own
         self.connection, self.identity = self._opened()
 
     # --- asking ---
@@ -124,9 +125,8 @@ class Handle:
         from psycopg import sql
 
         self.check_stop()
-        self.rows(
-            "SELECT set_config('lock_timeout', %(wait)s, false)", {"wait": f"{max(0, round(1000 * lock_wait))}ms"}
-        )
+        with told("looking at the server failed"):
+            self._wait_for_locks(lock_wait)
         self._said = []
         self._busy.set()
         try:
@@ -142,7 +142,7 @@ class Handle:
         from psycopg import sql
 
         with told("clearing up failed"):
-            self.connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{round(1000 * lock_wait)}ms"])
+            self._wait_for_locks(lock_wait)
             self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement))
 
     def try_lock(self, oids: Sequence[int]) -> list[int]:
@@ -173,6 +173,11 @@ class Handle:
     def parameters(self) -> Mapping[str, str]:
         """What the connection was asked for with; no secret is ever among it."""
         return self._parameters
+
+    @property
+    def _name(self) -> str:
+        """What the server's own views call the session."""
+        return self.tag or "dbupkeep"
 
     @property
     def stopping(self) -> bool:
@@ -217,6 +222,25 @@ class Handle:
         if self.identity.system != before.system:
             raise Lost("another server answers now", why=f"its system identifier is {self.identity.system}")
 
+    def renew(self, tag: str) -> bool:
+        """Serve another job under another mark, with settings as at the start; False when the connection is not fit to."""
+        from psycopg.pq import TransactionStatus
+
+        if self.connection.closed or self.connection.info.transaction_status is not TransactionStatus.IDLE:
+            return False
+        self.tag = tag[:_NAME_LIMIT]
+        self._stop.clear()
+        self._fault = None
+        self._said = []
+        before = self.identity
+        try:
+            with told("setting up the session failed"):
+                self.connection.execute("RESET ALL")
+            self.identity = self._introduced(self.connection)
+        except UpkeepError:
+            return False
+        return self.identity == before
+
     def second(self, suffix: str = "/watch") -> Handle:
         """Another connection to the same database, for looking on."""
         return Handle(self.target, tag=f"{self.tag[: _NAME_LIMIT - len(suffix)]}{suffix}", purpose=Purpose.SURVEY)
@@ -227,10 +251,17 @@ class Handle:
 
     # --- inside ---
 
+    def _wait_for_locks(self, seconds: float) -> None:
+        """Say how long the next statements wait for each lock; nothing is sent where that is so already."""
+        wait = f"{max(0, round(1000 * seconds))}ms"
+        if wait != self._lock_wait:
+            self.connection.execute("SELECT set_config('lock_timeout', %s, false)", [wait])
+            self._lock_wait = wait
+
     def _opened(self) -> tuple[psycopg.Connection[Any], Identity]:
         import psycopg
 
-        named = {**self._parameters, "application_name": self.tag or "dbupkeep"}
+        named = {**self._parameters, "application_name": self._name}
         error = None
         try:
             connection = psycopg.connect(**named, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type] # all are libpq's
@@ -249,6 +280,7 @@ class Handle:
         return connection, identity
 
     def _introduced(self, connection: psycopg.Connection[Any]) -> Identity:
+        self._lock_wait = ""
         version = Version(connection.info.server_version)
         if version < OLDEST:
             raise Refused(
@@ -279,7 +311,7 @@ class Handle:
         import psycopg
         from psycopg.rows import dict_row
 
-        settings = version.session_settings
+        settings = {**version.session_settings, "application_name": self._name}
         if self.purpose is Purpose.SURVEY:
             settings["default_transaction_read_only"] = "on"
         text = query("introduction", version)

@@ -12,11 +12,15 @@ from dbupkeep.plans import PlanItem
 
 
 class PostgresqlSession:
-    """Fulfils `dbupkeep.engine.Session`."""
+    """Fulfils `dbupkeep.engine.LastingSession`."""
 
     def __init__(self, target: Target, *, tag: str = "", purpose: Purpose = Purpose.WORK) -> None:
         """Connect. Raises a `TargetError` or a `UsageError`."""
         self.handle = Handle(target, tag=tag, purpose=purpose)
+
+    def renew(self, tag: str) -> bool:
+        """Begin anew under another mark; False when the connection is not what it was."""
+        return self.handle.renew(tag)
 
     def run(self, item: PlanItem, report: Report) -> Work:
         """Do the item."""

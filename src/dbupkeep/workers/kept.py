@@ -1,0 +1,81 @@
+"""Sessions that wait a moment for the next job on their target: opening one can take longer than the job itself."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from dbupkeep.definitions import Target
+from dbupkeep.engine import Engine, LastingSession, Session
+
+PATIENCE = 1.0
+"""Seconds that a session is kept without a job; a run's next one comes within milliseconds."""
+
+
+class KeptSessions:
+    """Lends sessions for one job at a time; keeps those of engines with `LASTING` for a while. For any thread."""
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        """`patience` is in seconds."""
+        self._patience = patience
+        self._guard = threading.Lock()
+        self._idle: dict[str, list[tuple[LastingSession, threading.Timer]]] = defaultdict(list)
+
+    @contextmanager
+    def lent(self, engine: Engine, target: Target, *, tag: str) -> Iterator[Session]:
+        """A session under a mark of its own: one that is kept, else a new one. Raises a `TargetError`.
+
+        One whose job raised is closed: what went wrong in a session must not meet another job.
+        """
+        session = self._renewed(target, tag) or engine.connect(target, tag=tag)
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        if getattr(engine, "LASTING", False):
+            self._keep(target, cast("LastingSession", session))
+        else:
+            session.close()
+
+    def close(self) -> None:
+        """Close what is kept; safe to repeat."""
+        with self._guard:
+            idle = [each for kept in self._idle.values() for each in kept]
+            self._idle.clear()
+        for session, timer in idle:
+            timer.cancel()
+            session.close()
+
+    def _renewed(self, target: Target, tag: str) -> LastingSession | None:
+        while (kept := self._kept(target)) is not None:
+            if kept.renew(tag):
+                return kept
+            kept.close()
+        return None
+
+    def _kept(self, target: Target) -> LastingSession | None:
+        with self._guard:
+            if not self._idle[target.url]:
+                return None
+            session, timer = self._idle[target.url].pop()
+        timer.cancel()
+        return session
+
+    def _keep(self, target: Target, session: LastingSession) -> None:
+        timer = threading.Timer(self._patience, self._expire, (target, session))
+        timer.daemon = True
+        with self._guard:
+            self._idle[target.url].append((session, timer))
+        timer.start()
+
+    def _expire(self, target: Target, session: LastingSession) -> None:
+        with self._guard:
+            kept = self._idle[target.url]
+            self._idle[target.url] = [each for each in kept if each[0] is not session]
+            taken = len(self._idle[target.url]) == len(kept)
+        if not taken:
+            session.close()
