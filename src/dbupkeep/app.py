@@ -34,6 +34,7 @@ from dbupkeep.workers.database_maintenance_operation import DatabaseMaintenanceO
 
 if TYPE_CHECKING:
     from dbupkeep.config import Config
+    from dbupkeep.config.receivers import Receiver
     from dbupkeep.engine import Engine
     from dbupkeep.follower import Follower
     from dbupkeep.following import Following
@@ -139,9 +140,32 @@ class App:
 
     def followers(self, config: Config) -> Sequence[Follower]:
         """The followers that a configuration wants; running totals are always among them."""
+        from dbupkeep.followers.ping import PingFollower
         from dbupkeep.followers.totals import TotalsFollower
+        from dbupkeep.outbound import Reach
 
-        return [TotalsFollower(self.reader)]
+        pings = [
+            PingFollower(job, url=ping.url, reach=Reach(private=ping.private, hosts=ping.hosts), reader=self.reader)
+            for job, ping in config.pings.items()
+        ]
+        told = [self._receiver(receiver) for receiver in config.receivers.values()]
+        return [TotalsFollower(self.reader), *pings, *told]
+
+    def _receiver(self, receiver: Receiver) -> Follower:
+        from dbupkeep.followers.apprise import AppriseFollower
+        from dbupkeep.followers.webhook import WebhookFollower
+        from dbupkeep.notifications import Notifier
+        from dbupkeep.outbound import Reach
+
+        notifier = Notifier(self.reader, receiver.jobs, receiver.on)
+        if receiver.apprise is not None:
+            return AppriseFollower(receiver.name, urls=receiver.apprise, notifier=notifier)
+        if receiver.webhook is None or receiver.secret is None:
+            raise UsageError(f"the receiver {receiver.name} has nowhere to go")
+        return WebhookFollower(
+            receiver.name, url=receiver.webhook, secret=receiver.secret, notifier=notifier,
+            reach=Reach(private=receiver.private, hosts=receiver.hosts), clock=self.clock,
+        )  # fmt: skip
 
     def prune(self, older_than: timedelta) -> int:
         """Forget runs that ended longer ago than that, and worker processes that are gone; returns jobs removed.

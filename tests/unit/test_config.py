@@ -359,7 +359,7 @@ assert not {"pydantic", "tomllib", "platformdirs"} & set(sys.modules)
 def test_json_schema() -> None:
     schema = json_schema()
     assert json.loads(json.dumps(schema)) == schema
-    sections = {"server", "targets", "windows", "policies", "jobs"}
+    sections = {"server", "targets", "windows", "policies", "notify", "notify_hosts", "jobs"}
     assert set(schema["properties"]) == {"version", "timezone", "retention", *sections}
     assert set(Operation) <= set(schema["$defs"]["PolicyTable"]["properties"])
     operations = schema["$defs"]["StepTable"]["properties"]["operations"]["anyOf"][0]["items"]

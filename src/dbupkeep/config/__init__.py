@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dbupkeep.config.names import RETENTION, Known, near_miss, overrides
+from dbupkeep.config.receivers import Ping, Receiver
 from dbupkeep.definitions import JobDefinition, Policy, Target, Window
 from dbupkeep.errors import UnknownName, UsageError
 from dbupkeep.logs import printable
@@ -68,7 +69,8 @@ class Config:
     windows: Mapping[str, Window] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=lambda: {"default": Policy()})
     jobs: Mapping[str, JobDefinition] = field(default_factory=dict)
-    notifications: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by job
+    receivers: Mapping[str, Receiver] = field(default_factory=dict)
+    pings: Mapping[str, Ping] = field(default_factory=dict)  # by job
     values: tuple[Value, ...] = ()
 
     def show(self, *, origin: bool = False) -> tuple[Value, ...]:
@@ -133,7 +135,8 @@ def load(path: Path | None, *, environ: Mapping[str, str] | None = None, known: 
         windows=windows,
         policies=policies,
         jobs=build.jobs(table, targets, windows, policies),
-        notifications={name: job.notifications for name, job in table.jobs.items() if job.notifications},
+        receivers=build.receivers(table),
+        pings=build.pings(table),
         values=tuple(
             Value(key=key, value=value, origin=origin) for key, value, origin in build.values(table, document)
         ),

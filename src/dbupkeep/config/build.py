@@ -17,6 +17,7 @@ from dbupkeep.config.document import Document, dotted
 from dbupkeep.config.locate import Path as Key
 from dbupkeep.config.models import ConfigFile, HooksTable, JobTable, Names, StepTable, TargetTable, WindowTable
 from dbupkeep.config.names import Known
+from dbupkeep.config.receivers import Ping, Receiver
 from dbupkeep.definitions import (
     ErrorPolicy,
     Hooks,
@@ -30,7 +31,9 @@ from dbupkeep.definitions import (
     Window,
 )
 from dbupkeep.errors import DefinitionError
+from dbupkeep.notifications import Told
 from dbupkeep.operations import Operation, parse
+from dbupkeep.secret import Secret
 
 EVERY_FILE = "*.db"
 """Which files of a folder are databases, when the target does not say."""
@@ -71,6 +74,8 @@ def _names(document: Document, known: Known) -> Names:
         "operation": [operation.value for operation in Operation],
         "reaction": [reaction.value for reaction in OnError],
         "overlap": [overlap.value for overlap in Overlap],
+        "receiver": defined("notify"),
+        "notification": [told.value for told in Told],
         **{f"{operation.value} setting": known.settings.get(operation) for operation in Operation},
     }
 
@@ -145,6 +150,32 @@ def jobs(
     }
 
 
+def receivers(table: ConfigFile) -> dict[str, Receiver]:
+    """Who is told, by name, each with the jobs that name it."""
+    return {
+        name: Receiver(
+            name=name,
+            jobs=tuple(job for job, said in table.jobs.items() if name in said.notifications),
+            on=tuple(receiver.on),
+            webhook=Secret(receiver.webhook) if receiver.webhook else None,
+            secret=Secret(receiver.secret) if receiver.secret else None,
+            apprise=Secret(receiver.apprise) if receiver.apprise else None,
+            private=receiver.private,
+            hosts=tuple(table.notify_hosts),
+        )
+        for name, receiver in table.notify.items()
+    }
+
+
+def pings(table: ConfigFile) -> dict[str, Ping]:
+    """Who is pinged, by job."""
+    return {
+        name: Ping(url=Secret(job.healthcheck), private=job.healthcheck_private, hosts=tuple(table.notify_hosts))
+        for name, job in table.jobs.items()
+        if job.healthcheck
+    }
+
+
 def _schedule(job: JobTable, timezone: str) -> Schedule:
     return Schedule(
         cron=job.schedule or "", every=job.every, timezone=timezone, catch_up=job.catch_up, overlap=Overlap(job.overlap)
@@ -202,4 +233,11 @@ def _values(value: object, key: Key, document: Document) -> Iterator[tuple[str, 
         for number, item in enumerate(value):
             yield from _values(item, (*key, number), document)
     elif value is not None:
-        yield dotted(key), value.total_seconds() if isinstance(value, timedelta) else value, document.origin(key)
+        yield dotted(key), _shown(value, key), document.origin(key)
+
+
+def _shown(value: object, key: Key) -> object:
+    """As it may be shown: durations in seconds, of the url of a receiver only where it is."""
+    if isinstance(value, str) and (key[-1] == "healthcheck" or (key[0] == "notify" and key[-1] == "webhook")):
+        return Secret(value).shown
+    return value.total_seconds() if isinstance(value, timedelta) else value

@@ -26,7 +26,9 @@ from pydantic import (
 from dbupkeep.config import units
 from dbupkeep.config.names import LONGEST_NAME, RETENTION
 from dbupkeep.definitions import DATABASE_MAINTENANCE, Hooks, OnError, Overlap, Policy, Setting
+from dbupkeep.notifications import USUAL
 from dbupkeep.operations import Operation
+from dbupkeep.secret import Secret
 
 Names = dict[str, Collection[str] | None]
 """The validation context: for each kind of name (`target`, `operation`) those there are; None or absent: any."""
@@ -103,7 +105,23 @@ def _scalar(value: object) -> Setting:
     raise ValueError("must be true, false, a number, or a text")
 
 
+def _reference(text: str) -> str:
+    if not Secret(text).is_reference:
+        raise ValueError("is a secret, which is not written here: env:NAME or file:PATH says where it is")
+    return text
+
+
+def _outward(text: str) -> str:
+    if not Secret(text).is_reference and not text.startswith(("https://", "http://")):
+        raise ValueError(
+            "must be a url such as https://hooks.example.org/x, or say where one is: env:NAME or file:PATH"
+        )
+    return text
+
+
 Text = Annotated[str, Field(max_length=4096), AfterValidator(_plain)]
+Reference = Annotated[Text, AfterValidator(_reference)]
+Outward = Annotated[Text, AfterValidator(_outward)]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_plain)]
 Label = Annotated[Text, BeforeValidator(_label)]
 Url = Annotated[Text, AfterValidator(_url)]
@@ -139,10 +157,6 @@ OverlapName = Annotated[
 ]
 HostName = Annotated[str, Field(max_length=260), AfterValidator(_host)]
 RootPath = Annotated[str, Field(max_length=256), AfterValidator(_root_path)]
-Later = dict[Name, Any]
-"""Tables that are kept for parts of the program that are still to come."""
-
-
 _FILE_SCHEMES = ("sqlite:", "file:")
 
 
@@ -290,6 +304,40 @@ class HooksTable(_Table):
         return self
 
 
+class NotifyTable(_Table):
+    """`[notify.NAME]`: who is told of jobs that name it among their `notifications`."""
+
+    webhook: Outward | None = Field(
+        default=None, description="A url that takes signed messages; or where it is: env:NAME, file:PATH."
+    )
+    secret: Reference | None = Field(
+        default=None, description="Of a webhook: where its key is, whsec_ and 24 to 64 bytes in base64."
+    )
+    apprise: Reference | None = Field(
+        default=None, description="Where urls of Apprise are, which have secrets in them; for its hundred services."
+    )
+    on: list[Annotated[str, _name_of("notification")]] = Field(
+        default=[told.value for told in USUAL], min_length=1, description="What is told."
+    )
+    private: bool = Field(
+        default=False, description="The webhook may be at a private or loopback address, there also without TLS."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> NotifyTable:
+        if (self.webhook is None) == (self.apprise is None):
+            raise ValueError('needs either "webhook" or "apprise"')
+        if (self.webhook is None) != (self.secret is None):
+            raise ValueError('"secret" is needed for a webhook, which is signed with it')
+        _check_reach(self.webhook, private=self.private)
+        return self
+
+
+def _check_reach(url: str | None, *, private: bool) -> None:
+    if url and url.startswith("http://") and not private:
+        raise ValueError("a url without TLS is only for a private network: private = true")
+
+
 class JobTable(_Failing):
     """`[jobs.NAME]`: steps, one after another, and when they start by themselves."""
 
@@ -304,7 +352,16 @@ class JobTable(_Failing):
     policy: Annotated[str, _name_of("policy")] | None = Field(default=None, description="default when left out.")
     lane: Name = Field(default="default", description="Which worker processes can reach its targets.")
     hooks: HooksTable | None = Field(default=None, description="What is called around its runs.")
-    notifications: Later = Field(default={}, description="Kept for later; read and not yet acted on.")
+    notifications: list[Annotated[str, _name_of("receiver")]] = Field(
+        default=[], description="Who is told of its runs: names of [notify]."
+    )
+    healthcheck: Outward | None = Field(
+        default=None,
+        description="A url that is pinged when a run begins and ends, as of Healthchecks; or where it is: env:NAME, file:PATH.",
+    )
+    healthcheck_private: bool = Field(
+        default=False, description="That url may be at a private or loopback address, there also without TLS."
+    )
     steps: list[StepTable] = Field(min_length=1, max_length=1000, description="What is done, one after another.")
 
     @model_validator(mode="after")
@@ -314,6 +371,7 @@ class JobTable(_Failing):
         names = [step.name for step in self.steps if step.name is not None]
         if len(set(names)) < len(names):
             raise ValueError("two steps have the same name")
+        _check_reach(self.healthcheck, private=self.healthcheck_private)
         return self
 
 
@@ -350,6 +408,11 @@ class ConfigFile(_Table):
     policies: dict[Name, PolicyTable] = Field(  # type: ignore[valid-type] # made above, at run time
         default={}, description="When an operation is due and what it may cost, by name."
     )
+    notify: dict[Name, NotifyTable] = Field(default={}, description="Who is told of it, by name.")
+    notify_hosts: list[Text] = Field(
+        default=[],
+        description="Hosts that pings and webhooks may go to, as globs; those that are configured when left out.",
+    )
     jobs: dict[Name, JobTable] = Field(default={}, description="What is done, by name.")
 
 
@@ -367,6 +430,7 @@ _TABLES: dict[tuple[str | int, ...], type[BaseModel]] = {
     ("targets",): TargetTable,
     ("windows",): WindowTable,
     ("policies",): PolicyTable,
+    ("notify",): NotifyTable,
     ("jobs",): JobTable,
     ("jobs", "hooks"): HooksTable,
     ("jobs", "steps"): StepTable,
