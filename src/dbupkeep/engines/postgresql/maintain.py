@@ -32,8 +32,8 @@ Row = Mapping[str, Any]
 Build = Callable[[Sequence["sql.Composable"], bool], "sql.Composable"]
 """Makes the statement for some tables; the second argument: leave out what is locked."""
 
-BATCH = 32
-"""Small tables to a statement: enough to save most of the round trips, few enough to stop between."""
+BATCH = 100
+"""Small tables to a statement: enough to save most of the round trips, few enough to look at replicas between."""
 
 _COUNTED: Mapping[Operation, tuple[str, tuple[str, ...]]] = {
     Operation.VACUUM: ("vacuums", ("dead", "inserted")),
@@ -66,6 +66,7 @@ class _Round:
     report: Report
     before: Mapping[int, Row]
     names: Mapping[int, str]
+    seen: dict[int, Row] = field(default_factory=dict)  # as they were after the work, when they were last looked at
     said: list[Said] = field(default_factory=list)
     faults: dict[int, UpkeepError] = field(default_factory=dict)  # by table
 
@@ -76,10 +77,10 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
     Of a group, the members that something was in the way of are put off, and the others done.
     """
     fit_to_work(handle, item)
-    names = _resolved(handle, item)
     lagged = replicas.wait(handle, item, report)
-    started_wal = handle.row("wal")["bytes"]
-    before = states(handle, list(names))
+    found = states(handle, oids_of(item))
+    names = _known(item, found)
+    before = {oid: found[oid] for oid in names}
     work = _Round(handle=handle, item=item, manner=manner, report=report, before=before, names=names)
     report.stage(manner.verb, item.object)
     started = perf_counter()
@@ -95,7 +96,7 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
         before=summed(row for oid, row in before.items() if names[oid] not in put_off),
         values={
             "tables": len(names) - len(put_off),
-            "wal_bytes": handle.row("wal")["bytes"] - started_wal,
+            "wal_bytes": _wal({**before, **work.seen}) - _wal(before),
             "lock_wait_seconds": round(watch.seen.lock_wait, 3),
             **lagged,
             **({"blocked": watch.seen.blocker} if watch.seen.blocker else {}),
@@ -174,19 +175,21 @@ def oids_of(item: PlanItem) -> list[int]:
     return found
 
 
-def _resolved(handle: Handle, item: PlanItem) -> dict[int, str]:
-    """The tables by OID, with their names of now; raises `Gone` where none of them is there any more."""
-    wanted = item.members or (item.object,)
-    parts = [split(name) for name in wanted]
-    asked = {"schemas": [schema for schema, _ in parts], "names": [name for _, name in parts]}
-    found = {(row["schema"], row["name"]): int(row["oid"]) for row in handle.rows("resolve", asked)}
-    planned = set(oids_of(item))
-    known = {found[part]: name for part, name in zip(parts, wanted, strict=True) if found.get(part) in planned}
+def _known(item: PlanItem, states: Mapping[int, Row]) -> dict[int, str]:
+    """The tables by OID that still have a name of the plan; raises `Gone` where none of them does."""
+    found = {(row["schema"], row["name"]): oid for oid, row in states.items()}
+    wanted = {split(name): name for name in item.members or (item.object,)}
+    known = {found[parts]: name for parts, name in wanted.items() if parts in found}
     if not known:
         raise Gone(
             f"{item.object} is gone", why="it was dropped, renamed or made anew since the plan", hint="plan again"
         )
     return known
+
+
+def _wal(states: Mapping[int, Row]) -> int:
+    """How much WAL the server had written when some tables were looked at."""
+    return max((int(row["wal"] or 0) for row in states.values()), default=0)
 
 
 def _do(work: _Round, watch: Watch) -> None:
@@ -251,12 +254,18 @@ def _untouched(work: _Round, oids: Sequence[int]) -> list[int]:
     pause, waited = threading.Event(), 0.0
     while True:
         now = states(work.handle, oids)
-        counter = work.manner.counter
-        left = [oid for oid in oids if oid in now and (now[oid][counter] or 0) <= (work.before[oid][counter] or 0)]
+        work.seen.update(now)
+        left = [oid for oid in oids if oid in now and not _counted(work, oid)]
         if not left or work.handle.identity.version.has(15) or waited >= _SETTLES:
             return left
         pause.wait(0.1)
         waited += 0.1
+
+
+def _counted(work: _Round, oid: int) -> bool:
+    """Whether a table was seen to be done."""
+    counter, row = work.manner.counter, work.seen.get(oid)
+    return row is not None and (row[counter] or 0) > (work.before[oid][counter] or 0)
 
 
 def _put_off(work: _Round) -> dict[str, str]:
@@ -264,7 +273,8 @@ def _put_off(work: _Round) -> dict[str, str]:
 
     Told by codes, counters and rights, never by the words of a notice.
     """
-    left = _untouched(work, list(work.names))
+    unseen = [oid for oid in work.names if not _counted(work, oid)]
+    left = _untouched(work, unseen) if unseen else []
     unexplained = [oid for oid in left if oid not in work.faults]
     if unexplained:
         work.faults |= _silent_faults(work, unexplained, {said.code for said in work.said})

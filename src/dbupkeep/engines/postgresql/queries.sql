@@ -241,23 +241,16 @@ SELECT 'default', datcollversion, pg_database_collation_actual_version(oid)
  WHERE datname = current_database() AND datcollversion <> pg_database_collation_actual_version(oid)
 
 -- name: state
--- What VACUUM and ANALYZE change, of some tables by OID: before and after the work.
-SELECT c.oid::bigint AS oid, pg_table_size(c.oid) AS bytes, pg_indexes_size(c.oid) AS index_bytes,
-       c.reltuples::float8 AS rows, c.relpages AS pages, c.relallvisible AS visible_pages,
+-- What VACUUM and ANALYZE change, of some tables by OID, with their names of now: before and after the work.
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, ({{wal}}) AS wal,
+       pg_table_size(c.oid) AS bytes, pg_indexes_size(c.oid) AS index_bytes, c.reltuples::float8 AS rows, c.relpages AS pages, c.relallvisible AS visible_pages,
        age(CASE WHEN c.relkind <> 'p' THEN c.relfrozenxid END) AS age,
        pg_stat_get_dead_tuples(c.oid) + coalesce(pg_stat_get_dead_tuples(nullif(c.reltoastrelid, 0)), 0) AS dead,
        pg_stat_get_ins_since_vacuum(c.oid) AS inserted, pg_stat_get_mod_since_analyze(c.oid) AS modified,
        pg_stat_get_vacuum_count(c.oid) AS vacuums,
        pg_stat_get_analyze_count(c.oid) AS analyzes
-  FROM pg_class c
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = ANY (%(oids)s::oid[])
-
--- name: resolve
--- Objects by their qualified names, as a plan wrote them.
-SELECT c.oid::bigint AS oid, c.relname AS name, n.nspname AS schema
-  FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS w (schema, name)
-  JOIN pg_namespace n ON n.nspname = w.schema
-  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
 
 -- name: permitted
 -- Whether the role may maintain some tables.

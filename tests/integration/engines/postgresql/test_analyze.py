@@ -7,6 +7,7 @@ import pytest
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Evidence, Purpose
+from dbupkeep.engines.postgresql import maintain
 from dbupkeep.errors import Interrupted, Missing, NotPermitted, UsageError
 from dbupkeep.estimates import History, Measurement
 from dbupkeep.jobs import Effective
@@ -95,7 +96,8 @@ def test_a_role_without_rights_fails(bench: Workbench) -> None:
         bench.perform(bench.item(ANALYZE, user="reader"), user="reader")
 
 
-def test_many_small_tables_at_once_and_a_stop_between(newest: Workbench) -> None:
+def test_many_small_tables_at_once_and_a_stop_between(newest: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintain, "BATCH", 32)
     newest.database.execute(*[f"CREATE TABLE s{n} AS SELECT generate_series(1, 10) AS a" for n in range(200)])
     proposals = newest.due(ANALYZE)
     assert len(proposals) <= 4

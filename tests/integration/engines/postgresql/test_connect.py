@@ -38,6 +38,31 @@ def connect(url: str, *, purpose: Purpose = Purpose.SURVEY, tag: str = "") -> Po
     return cast("PostgresqlSession", ENGINE.connect(target_of(url), purpose=purpose, tag=tag))
 
 
+# --- one job after another ---
+
+
+def test_a_session_serves_another_job_as_if_it_were_new(newest_database: Database) -> None:
+    with Workbench(database=newest_database).session(tag="dbupkeep:one:1") as session:
+        handle = cast("PostgresqlSession", session).handle
+        settings = "SELECT name, setting FROM pg_settings WHERE name <> 'application_name' ORDER BY name"
+        before, pid = handle.rows(settings), handle.identity.pid
+        handle.rows("SELECT set_config('vacuum_freeze_table_age', '0', false), set_config('work_mem', '1MB', false)")
+        session.interrupt()
+        assert handle.renew("dbupkeep:two:1")
+        handle.check_stop()
+        assert (handle.rows(settings), handle.identity.pid) == (before, pid)
+        seen = newest_database.value(f"SELECT application_name FROM pg_stat_activity WHERE pid = {pid}")
+        assert seen == "dbupkeep:two:1"
+
+
+def test_a_session_that_is_gone_serves_nobody(newest_database: Database) -> None:
+    with Workbench(database=newest_database).session() as session:
+        handle = cast("PostgresqlSession", session).handle
+        newest_database.query(f"SELECT pg_terminate_backend({handle.identity.pid}, 10000)")
+        assert not handle.renew("dbupkeep:two:1")
+        assert not handle.renew("dbupkeep:three:1")
+
+
 # --- bad input: each its own error ---
 
 
