@@ -246,8 +246,10 @@ class Reader(Protocol):
         """The number of the newest event that there is; 0 when there is none."""
         ...
 
-    def measurements(self, *, target: str = "", engine: str = "", limit: int = 100) -> Sequence[Measurement]:
-        """Measurements, newest first."""
+    def measurements(
+        self, *, target: str = "", engine: str = "", until: datetime | None = None, limit: int = 100
+    ) -> Sequence[Measurement]:
+        """Measurements, newest first; with `until` those of that moment and before."""
         ...
 
     def get(self, kind: str, key: str) -> Mapping[str, Any] | None:

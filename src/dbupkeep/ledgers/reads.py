@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from dbupkeep.errors import UnknownName
@@ -15,6 +16,8 @@ from dbupkeep.ledgers import rows
 from dbupkeep.sql import SqlTx
 
 END = "\uffff"
+
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 class RelationalReads:
@@ -67,14 +70,17 @@ class RelationalReads:
         row = self.reading().one("event_newest")
         return int(row["seq"]) if row else 0
 
-    def measurements(self, *, target: str = "", engine: str = "", limit: int = 100) -> Sequence[Measurement]:
+    def measurements(
+        self, *, target: str = "", engine: str = "", until: datetime | None = None, limit: int = 100
+    ) -> Sequence[Measurement]:
         """Measurements, newest first."""
+        which = {"until": rows.moment_text(until or LATEST), "limit": limit}
         if target:
-            found = self.reading().all("measurements_of_target", target=target, limit=limit)
+            found = self.reading().all("measurements_of_target", target=target, **which)
         elif engine:
-            found = self.reading().all("measurements_of_engine", engine=engine, limit=limit)
+            found = self.reading().all("measurements_of_engine", engine=engine, **which)
         else:
-            found = self.reading().all("measurements", limit=limit)
+            found = self.reading().all("measurements", **which)
         return [rows.measurement_of(row) for row in found]
 
     def get(self, kind: str, key: str) -> Mapping[str, Any] | None:
@@ -96,17 +102,16 @@ class RelationalReads:
 
     def targets(self) -> Sequence[TargetSummary]:
         """The targets that ever had a job."""
-        return [self._summary(row) for row in self.reading().all("targets")]
-
-    def _summary(self, row: Mapping[str, Any]) -> TargetSummary:
-        last = self.reading().one("target_last", target=row["target"]) or {"name": "", "status": ""}
-        return TargetSummary(
-            key=row["target"],
-            name=last["name"],
-            last_run_at=rows.moment_or_none(row["last_run_at"]),
-            last_status=last["status"],
-            runs=row["runs"],
-        )
+        return [
+            TargetSummary(
+                key=row["target"],
+                name=row["name"],
+                last_run_at=rows.moment_or_none(row["last_run_at"]),
+                last_status=row["status"],
+                runs=row["runs"],
+            )
+            for row in self.reading().all("targets")
+        ]
 
 
 def _conditions(query: JobQuery) -> tuple[list[str], dict[str, Any]]:

@@ -215,20 +215,21 @@ insert into measurements (at, engine, target, object, operation, doc)
 values (:at, :engine, :target, :object, :operation, :doc)
 
 -- name: measurements_of_target
-select doc from measurements where target = :target order by at desc, id desc limit :limit
+select doc from measurements where target = :target and at <= :until order by at desc, id desc limit :limit
 
 -- name: measurements_of_engine
-select doc from measurements where engine = :engine order by at desc, id desc limit :limit
+select doc from measurements where engine = :engine and at <= :until order by at desc, id desc limit :limit
 
 -- name: measurements
-select doc from measurements order by at desc, id desc limit :limit
+select doc from measurements where at <= :until order by at desc, id desc limit :limit
 
 -- name: targets
-select target, count(*) as runs, max(created_at) as last_run_at from jobs
-where type = 'database_maintenance_parent' group by target order by target
-
--- name: target_last
-select name, status from jobs where target = :target and type = 'database_maintenance_parent' order by id desc limit 1
+select t.target, j.name, j.status, t.runs, t.last_run_at
+from (
+    select target, count(*) as runs, max(created_at) as last_run_at, max(id) as last_id from jobs
+    where type = 'database_maintenance_parent' group by target
+) t join jobs j on j.id = t.last_id
+order by t.target
 
 -- name: statuses
 select status, count(*) as n from jobs group by status
@@ -263,7 +264,8 @@ delete from documents where kind = 'plan' and key in (
 -- name: prune_saved
 delete from documents where updated_at < :before and (
     (kind in ('plan', 'run_plan') and not exists (select 1 from jobs where plan_id = documents.key))
-    or (kind = 'once' and key > 'schedule:' and key < 'schedule;')
+    or (kind = 'once' and ((key > 'schedule:' and key < 'schedule;') or (key > 'api:' and key < 'api;')))
+    or kind = 'idempotency'
 )
 
 -- name: prune_blocking

@@ -256,6 +256,8 @@ class ReadingTests:
         assert pair.reader.measurements(target=TARGET) == samples[::-1]
         assert pair.reader.measurements(target=TARGET, limit=1) == [samples[2]]
         assert pair.reader.measurements(engine="unreal") == [far]
+        assert pair.reader.measurements(target=TARGET, until=samples[1].at) == [samples[1], samples[0]]
+        assert pair.reader.measurements(until=samples[0].at - timedelta(microseconds=1)) == []
         assert pair.reader.measurements() == [far, *samples[::-1]]
 
     def test_targets_and_health(self, pair: Handles) -> None:
