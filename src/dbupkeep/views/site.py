@@ -7,9 +7,11 @@ from fastapi import FastAPI
 import dbupkeep
 from dbupkeep.clock import Clock
 from dbupkeep.views import metrics
-from dbupkeep.views.api import audit, events, jobs
+from dbupkeep.views.api import audit, definitions, events, jobs, plans, runs, service, targets, verbs
+from dbupkeep.views.api.contract import describe
 from dbupkeep.views.page.memory import Memory
 from dbupkeep.views.page.rooms import ROUTERS
+from dbupkeep.views.web.answers import API
 from dbupkeep.views.web.denials import Denials
 from dbupkeep.views.web.desk import Desk
 from dbupkeep.views.web.gate import Gate
@@ -18,21 +20,26 @@ from dbupkeep.views.web.hosts import Hosts
 from dbupkeep.views.web.limits import Limits
 from dbupkeep.views.web.problems import tell_problems
 
-API = "/api/v1"
-
 
 def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
     """All routes. Only served inside of `guarded`: without it nobody is known, so all that is not public refuses."""
     site = FastAPI(
-        title="dbupkeep", version=dbupkeep.__version__, openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None
+        title="dbupkeep",
+        version=dbupkeep.__version__,
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     site.state.desk = desk
     site.state.gate = gate
     site.state.https = https
     site.state.memory = Memory(desk.app.reader)
     tell_problems(site)
-    for router in (audit.router, events.router, jobs.router):
-        site.include_router(router, prefix=API)
+    for rooms in (definitions, plans, runs, jobs, verbs, events, targets, service, audit):
+        site.include_router(rooms.router, prefix=API)
+    site.include_router(service.public)
+    describe(site)
     site.include_router(metrics.router)
     for router in ROUTERS:
         site.include_router(router)

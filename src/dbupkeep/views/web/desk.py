@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -13,6 +15,10 @@ from dbupkeep.config import Config
 from dbupkeep.errors import UnknownName
 from dbupkeep.jobs import Job
 from dbupkeep.views.web.feed import Feed
+from dbupkeep.views.web.problems import Problem
+
+SURVEYS = 4
+"""Requests that look at databases at a time; each keeps a thread for as long as that takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,7 @@ class Desk:
     app: App
     config: Callable[[], Config]
     feed: Feed = field(init=False)
+    _surveys: threading.Semaphore = field(init=False, default_factory=lambda: threading.Semaphore(SURVEYS))
 
     def __post_init__(self) -> None:
         """Have a feed of the ledger's events, which begins to look once somebody listens."""
@@ -32,14 +39,41 @@ class Desk:
         self.feed.close()
 
     def job(self, job_id: str) -> Job:
-        """A job by its id or an unambiguous beginning of it. Raises `UnknownName`."""
+        """A job by its whole id. Raises `UnknownName`."""
         job = self.app.reader.job(job_id)
-        if job is None:
-            raise UnknownName(f"no job {job_id}", hint="GET /api/v1/jobs lists them")
+        if job is None or job.id != job_id:
+            raise UnknownName(
+                f"there is no job {job_id}", hint="it was pruned, or never was; GET /api/v1/jobs lists them"
+            )
+        return job
+
+    def is_served(self, lane: str) -> bool:
+        """Whether a worker process takes jobs of a lane."""
+        return any(each.alive and (not each.lanes or lane in each.lanes) for each in self.app.queue.workers())
+
+    @contextmanager
+    def surveying(self) -> Iterator[None]:
+        """Look at databases; few do so at a time. Raises `Problem` 503 where too many do."""
+        if not self._surveys.acquire(blocking=False):
+            raise Problem(
+                503, "busy", f"{SURVEYS} requests look at databases already",
+                hint="come again in a moment, or start a run, which is planned by worker processes",
+                headers={"Retry-After": "5"},
+            )  # fmt: skip
+        try:
+            yield
+        finally:
+            self._surveys.release()
+
+    def run(self, run_id: str) -> Job:
+        """A run by its whole id. Raises `UnknownName`, also for a job of a run."""
+        job = self.job(run_id)
+        if not job.is_root:
+            raise UnknownName(f"{run_id} is a job of a run, not a run", hint=f"its run is {job.correlation_id}")
         return job
 
 
-def _desk(request: Request) -> Desk:
+async def _desk(request: Request) -> Desk:  # a coroutine, since it waits for nothing: a plain function gets a thread
     desk: Desk = request.app.state.desk
     return desk
 

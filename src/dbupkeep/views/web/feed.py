@@ -34,7 +34,7 @@ from dbupkeep.documents import Document, event_document
 from dbupkeep.errors import LedgerError
 from dbupkeep.events import Recorded
 from dbupkeep.ledger import Reader
-from dbupkeep.views.web.now import running_now
+from dbupkeep.views.web.now import Now
 from dbupkeep.views.web.ring import Entry, Ring
 
 LOOK = 0.1
@@ -205,7 +205,7 @@ class Feed:
         if self._progress is not None and now < self._progress_at + PROGRESS:
             return False
         self._progress_at, before = now, self._progress
-        by_run = running_now(self._reader)
+        by_run = Now.look(self._reader).by_run()
         everything = [job for jobs in by_run.values() for job in jobs]
         self._progress = {run: _progress(jobs) for run, jobs in {**by_run, "": everything}.items()}
         return self._progress != before

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from dbupkeep.errors import IllegalTransition, LedgerError, TargetError, UnknownName, UpkeepError, UsageError
+from dbupkeep.errors import IllegalTransition, Kind, LedgerError, TargetError, UnknownName, UpkeepError, UsageError
 
 PROBLEM = "application/problem+json"
 
@@ -26,6 +26,14 @@ STATUSES: Mapping[type[UpkeepError], int] = {
     LedgerError: 503,
     UpkeepError: 500,
 }
+
+
+SAID: Mapping[int, str] = {
+    400: "the request cannot be read",
+    404: "there is nothing at this path",
+    405: "the method is none of this path",
+}
+"""What the framework itself refuses, in our words."""
 
 
 class Problem(Exception):
@@ -83,9 +91,13 @@ def tell_problems(site: FastAPI) -> None:
     @site.exception_handler(HTTPException)
     def http(_request: Request, error: HTTPException) -> JSONResponse:
         kind = HTTPStatus(error.status_code).name.lower()
-        return problem(error.status_code, kind, str(error.detail), headers=error.headers)
+        return problem(error.status_code, kind, SAID.get(error.status_code, str(error.detail)), headers=error.headers)
 
     @site.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         faults = [{"at": "/".join(str(part) for part in each["loc"]), "detail": each["msg"]} for each in error.errors()]
         return problem(422, "usage", "the request is not what this route takes", errors=faults)
+
+    @site.exception_handler(Exception)
+    def failed(_request: Request, _error: Exception) -> JSONResponse:  # whoever called us is given it, and logs it
+        return problem(500, Kind.BUG.value, "the request failed; the log of the service says why")
