@@ -34,18 +34,19 @@ def history(sheet: ToLook, target: str = "") -> HTMLResponse:
     samples = reader.measurements(target=target, limit=SAMPLES)
     runs = reader.jobs(JobQuery(roots=True), limit=RUNS).jobs
     tallies = [each for each in past.tallies(runs, samples) if each.operations]
+    days = len({(each.run.started_at or each.run.created_at).astimezone().date() for each in tallies}) > 1
     seconds = past.points(samples[:POINTS], of="seconds")
     gained = past.points(samples[:POINTS], of="bytes")
     return sheet.show(
         "history.html",
         target=target,
         tallies=tallies,
-        gains=gains([each.bar(f"{sheet.root}runs/{each.run.id}") for each in tallies]),
+        gains=gains([each.bar(f"{sheet.root}runs/{each.run.id}", days=days) for each in tallies]),
         seconds=seconds,
         seconds_picture=scatter(seconds, title="seconds, predicted against actual", told=words.duration),
         seconds_off=past.off_by(seconds),
         gained=gained,
-        gained_picture=scatter(gained, title="bytes given back, predicted against actual", told=words.size),
+        gained_picture=scatter(gained, title="bytes given back, predicted against actual", told=words.size, base=16.0),
         gained_off=past.off_by(gained),
         regrowths=past.regrowths(samples)[:LISTED],
         samples=samples[:LISTED],

@@ -26,7 +26,10 @@ LOOKED_AT = 200
 """Newest runs that are looked at for what they left undone."""
 
 SHOWN = 15
-"""Runs, and things not done, that are listed."""
+"""Runs that are listed."""
+
+TROUBLES = 60
+"""Things not done that are listed."""
 
 SEARCHED = 1000
 """Newest runs that a filter goes over."""
@@ -48,7 +51,7 @@ class Going:
 
     run: Job
     progress: Progress
-    running: Sequence[Job]
+    running: Sequence[tuple[Job, str]]  # operations at work, each with the name of its database
     gained: int
     left: Remaining | None
 
@@ -66,8 +69,8 @@ def overview(sheet: ToLook, memory: AtHand, q: str = "", before: str = "") -> HT
         "overview.html",
         headline=headline(_state(sheet, memory, newest, found, coming), sheet.now),
         going=going,
-        troubles=found[:SHOWN],
-        more_troubles=max(0, len(found) - SHOWN),
+        troubles=found[:TROUBLES],
+        more_troubles=max(0, len(found) - TROUBLES),
         coming=coming,
         served=is_served(reader, sheet.now),
         runs=[Past(run=run, gained=memory.gain(run)) for run in runs],
@@ -97,11 +100,12 @@ def _state(
 
 
 def _going(sheet: Sheet, memory: Memory, run: Job) -> Going:
-    look = Watch(reader=sheet.reader, root_id=run.id, after=sheet.seq).look()
+    watch = Watch(reader=sheet.reader, root_id=run.id, after=sheet.seq)
+    look = watch.look()
     return Going(
         run=run,
         progress=look.progress,
-        running=look.running,
+        running=[(job, watch.place(job)) for job in look.running],
         gained=memory.gain(run),
         left=remaining(run, look.progress, at_a_time=len(look.running), now=sheet.now),
     )

@@ -35,14 +35,16 @@ class Tally:
     operations: int
     total: int | None  # bytes of all that was maintained by then
 
-    def bar(self, href: str) -> Bar:
-        """For the picture."""
+    def bar(self, href: str, *, days: bool) -> Bar:
+        """For the picture; labelled by its day, or else by its time."""
         at = (self.run.started_at or self.run.created_at).astimezone()
         total = f"{words.size(self.total)} in all then" if self.total is not None else ""
         note = words.listed(
             [words.name(self.run.name), f"{at:%a %d %b %H:%M}", f"{words.size(self.gained)} given back", total]
         )
-        return Bar(label=f"{at:%d %b}", note=note, gained=self.gained, total=self.total, href=href)
+        return Bar(
+            label=f"{at:%d %b}" if days else f"{at:%H:%M}", note=note, gained=self.gained, total=self.total, href=href
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +89,12 @@ def tallies(runs: Iterable[Job], samples: Sequence[Measurement]) -> Sequence[Tal
     for sample in oldest_first:
         if run := _run_of(sample, known):
             measured[run.id].append(sample)
-    sizes: dict[tuple[str, str], int] = {}
+    sizes = _first_sizes(oldest_first)
     found = []
     for run in known:
         for sample in measured[run.id]:
-            _keep(sizes, sample)
+            if (sample.target, sample.object) in sizes and _counts(sample):
+                sizes[sample.target, sample.object] = sample.bytes_after
         gained = sum(sample.gain for sample in measured[run.id])
         total = sum(sizes.values()) if sizes else None
         found.append(Tally(run=run, gained=gained, operations=len(measured[run.id]), total=total))
@@ -162,12 +165,20 @@ def _point(sample: Measurement, predicted: float, actual: float, of: str) -> Poi
     return Point(predicted=predicted, actual=actual, kind=sample.operation.value, note=note)
 
 
-def _keep(sizes: dict[tuple[str, str], int], sample: Measurement) -> None:
-    """Remember the newest size: of a whole database, or else of its objects that were rewritten."""
-    if not sample.object:
-        sizes[sample.target, ""] = sample.bytes_after
-    elif sample.operation in REWRITES and (sample.target, "") not in sizes:
-        sizes[sample.target, sample.object] = sample.bytes_after
+def _first_sizes(oldest_first: Iterable[Measurement]) -> dict[tuple[str, str], int]:
+    """How big everything was before it was first worked on, so that the sum does not grow by what comes to be known."""
+    sizes: dict[tuple[str, str], int] = {}
+    whole = set()
+    for sample in oldest_first:
+        if _counts(sample):
+            sizes.setdefault((sample.target, sample.object), sample.bytes_before)
+            whole |= {sample.target} if not sample.object else set()
+    return {(target, object): size for (target, object), size in sizes.items() if not object or target not in whole}
+
+
+def _counts(sample: Measurement) -> bool:
+    """Whether its bytes are those of a database, or else of a table with all that belongs to it."""
+    return not sample.object or sample.operation in REWRITES
 
 
 def _run_of(sample: Measurement, runs: Sequence[Job]) -> Job | None:

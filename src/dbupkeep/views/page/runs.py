@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from fastapi.responses import HTMLResponse, Response
 
 from dbupkeep.events import Recorded
-from dbupkeep.jobs import Job, JobType, Phase
+from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
+from dbupkeep.views import words
 from dbupkeep.views.page import filters, promises
-from dbupkeep.views.page.lanes import Course, course
-from dbupkeep.views.page.memory import AtHand
+from dbupkeep.views.page.lanes import GHOSTS, Course, course
+from dbupkeep.views.page.memory import AtHand, Memory
 from dbupkeep.views.page.remaining import remaining
 from dbupkeep.views.page.room import room
 from dbupkeep.views.page.sheet import ToLook
-from dbupkeep.views.page.tree import listing
+from dbupkeep.views.page.tree import counted, listing
 from dbupkeep.views.reports.entries import Entry
 from dbupkeep.views.watching import Watch
 
 router = room()
 
 OPERATIONS = 1500
-"""Operations that a timeline is made of; of more, those that began last."""
+"""Operations that a timeline is made of; of more, those that were planned first."""
 
 EVENTS = 3000
 """Events of a run up to which each attempt is drawn; of a bigger one, the last attempt of each operation."""
+
+BEGUN = (JobStatus.RUNNING, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.DEFERRED)
 
 WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
 
@@ -47,6 +50,8 @@ def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1) 
         progress=look.progress,
         running=look.running,
         gained=memory.gain(job),
+        gained_by=_gained_by(memory),
+        said=_said(children),
         left=remaining(job, look.progress, at_a_time=len(look.running), now=sheet.now),
         course=drawn,
         listing=listing(job, children, reader.children, wanted, page),
@@ -78,15 +83,37 @@ def _course(reader: Reader, run: Job, children: Sequence[Job], now: datetime) ->
 
 
 def _operations(reader: Reader, run: Job, children: Sequence[Job]) -> Iterator[tuple[Job, str]]:
-    """Operations with the names of their databases, in order."""
+    """Operations that have begun, and the next ones, with the names of their databases, in order."""
     names = {child.id: child.name for child in children if child.phase is Phase.ORCHESTRATION}
     if not names:
         yield from ((child, run.name) for child in children)
         return
-    query = JobQuery(correlation_id=run.correlation_id, types=WORK, newest_first=True)
-    found = reader.jobs(query, limit=OPERATIONS).jobs
-    yield from (
-        (job, names.get(job.parent_id, run.name)) for job in reversed(found) if job.parent_id in {*names, run.id}
+    for statuses, limit in ((BEGUN, OPERATIONS), ((JobStatus.PENDING,), GHOSTS)):
+        query = JobQuery(correlation_id=run.correlation_id, types=WORK, statuses=statuses, newest_first=False)
+        for job in reader.jobs(query, limit=limit).jobs:
+            if job.parent_id in names or job.parent_id == run.id:
+                yield job, names.get(job.parent_id, run.name)
+
+
+def _gained_by(memory: Memory) -> Callable[[Job], str]:
+    """What a database gave back, in words; empty where it is nothing."""
+
+    def said(job: Job) -> str:
+        gained = memory.gain(job)
+        return words.size(gained) if gained > 0 else ""
+
+    return said
+
+
+def _said(children: Sequence[Job]) -> str:
+    """The operations of a run, or its databases, counted by their state."""
+    databases = [job for job in children if job.phase is Phase.ORCHESTRATION]
+    idle = sum(int(((job.result or {}).get("values") or {}).get("idle") or 0) for job in children)
+    if not databases and not idle:
+        return counted(children) if children else "nothing yet"
+    quiet = [f"{idle:,} needed nothing"] if idle else []
+    return (
+        words.counted(len(databases) + idle, "database") + ": " + ", ".join(filter(None, [counted(databases), *quiet]))
     )
 
 

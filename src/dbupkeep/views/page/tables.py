@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dbupkeep.jobs import Job, JobType
+from dbupkeep.jobs import Job
 from dbupkeep.views import words
 from dbupkeep.views.page.past import Tally
 from dbupkeep.views.page.signs import state
@@ -70,21 +70,31 @@ def run_rows(found: Iterable[Span]) -> Rows:
 
 
 def jobs_said(run: Job) -> str:
-    """The jobs below a run, counted by their state: operations, or databases of a run over several."""
+    """The jobs below a run, counted by their state."""
     stats = run.stats
     said = (
         (stats.completed, "done"), (stats.running, "running"), (stats.pending, "waiting"), (stats.failed, "failed"),
         (stats.deferred, "put off"), (stats.cancelled, "cancelled"), (stats.skipped, "skipped"),
     )  # fmt: skip
-    of = " of its databases" if run.type == JobType.MAINTENANCE_RUN and stats.total else ""
-    return (", ".join(f"{count:,} {word}" for count, word in said if count) or "nothing yet") + of
+    return ", ".join(f"{count:,} {word}" for count, word in said if count) or "nothing yet"
+
+
+def listed_operation(job: Job) -> str:
+    """The operation and its object; of any other job its name."""
+    named = [str(job.config[key]) for key in ("operation", "object") if job.config.get(key)]
+    return " ".join(named) or job.name
+
+
+def day(moment: datetime) -> str:
+    """A moment to come as a calendar says it."""
+    return f"{moment.astimezone():%a %d %b %H:%M}"
 
 
 def until(moment: datetime, now: datetime) -> str:
     """How far away a moment to come is: `in 5 h 12 min`, `Sat 28 Nov 03:00`."""
     seconds = (moment - now).total_seconds()
     if seconds > SOON:
-        return f"{moment.astimezone():%a %d %b %H:%M}"
+        return day(moment)
     return f"in {words.duration(seconds)}" if seconds > 1 else "now"
 
 

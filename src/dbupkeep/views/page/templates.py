@@ -7,6 +7,7 @@ from functools import cache
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from dbupkeep.codec import rfc3339
 from dbupkeep.views import words
@@ -21,7 +22,7 @@ def render(template: str, **values: object) -> HTMLResponse:
 
 
 _WORDS = (
-    tables.days, tables.figure_name, tables.figure_value, tables.jobs_said, tables.point_rows, tables.run_rows,
+    tables.day, tables.listed_operation, tables.days, tables.figure_name, tables.figure_value, tables.jobs_said, tables.point_rows, tables.run_rows,
     tables.square_rows, tables.tally_rows, tables.timeline_rows, tables.until, tables.zone,
 )  # fmt: skip
 
@@ -34,7 +35,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.filters.update(
         name=words.name, size=words.size, duration=words.duration, share=words.share, moment=words.moment,
-        rfc3339=_rfc3339, state=state, took=took,
+        rfc3339=_rfc3339, prose=prose, state=state, took=took,
     )  # fmt: skip
     made.globals.update(
         ago=words.ago, gain=words.gain, counted=words.counted, listed=words.listed, limits=words.limits,
@@ -42,6 +43,15 @@ def _environment() -> Environment:
         **{made_of.__name__: made_of for made_of in _WORDS},
     )  # fmt: skip
     return made
+
+
+def prose(text: str) -> Markup:
+    """A sentence of ours or of an engine; what stands between backticks is code. Escaped like any other text."""
+    parts = words.name(text).split("`")
+    if len(parts) % 2 == 0:
+        return Markup(escape(words.name(text)))  # noqa: S704 - escaped just now
+    told = (Markup("<code>{}</code>").format(part) if number % 2 else escape(part) for number, part in enumerate(parts))
+    return Markup("").join(told)
 
 
 def _rfc3339(at: datetime | None) -> str:

@@ -1,13 +1,12 @@
-"""The rows of a run: database, then table, then operation; of thousands some pages. Pure, but for what `children_of` reads."""
+"""The rows of a run: database, then table, then operation; of thousands, pages. Pure, but for what `children_of` reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dbupkeep.codec import to_json
 from dbupkeep.documents import progress_of
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.progress import Progress
@@ -17,10 +16,16 @@ from dbupkeep.views.page.trouble import Sort, sort_of
 from dbupkeep.views.reports.entries import Entry
 
 ROWS = 60
-"""Operations on one page, about; a table, or a database of a run over several, is never divided."""
+"""Operations on one page of a run of one database, about; a table is never divided."""
 
-OPEN = 12
-"""Databases of a page up to which all are shown with their operations; of more, only those with something to see."""
+DATABASES = 40
+"""Databases on one page of a run over several."""
+
+BUDGET = 150
+"""Operations on such a page; a database that has no room any more leads to a page of its own."""
+
+FEW = 6
+"""A database with so few operations lists them also where there is nothing to see in them."""
 
 ChildrenOf = Callable[[str], Sequence[Job]]
 
@@ -105,6 +110,11 @@ class Table:
         return any(row.job.status is JobStatus.RUNNING or row.sort for row in self.rows)
 
     @property
+    def gained(self) -> int:
+        """Bytes given back."""
+        return sum(row.entry.gain for row in self.rows)
+
+    @property
     def counts(self) -> str:
         """Its operations, counted by their state."""
         return counted(row.job for row in self.rows)
@@ -164,12 +174,30 @@ def listing(run: Job, children: Sequence[Job], children_of: ChildrenOf, wanted: 
         pairs = [(job, operations) for job, operations in found if operations]
     else:
         pairs = [(job, []) for job in fitting]
-    pages = _pages([max(3, job.stats.total) for job, _ in pairs])
-    number = min(max(1, page), max(1, len(pages)))
-    on_page = [pairs[index] for index in pages[number - 1]] if pages else []
-    databases = [_database(job, operations or children_of(job.id)) for job, operations in on_page]
+    pages = max(1, -(-len(pairs) // DATABASES))
+    number = min(max(1, page), pages)
+    databases = list(_within_budget(pairs[(number - 1) * DATABASES : number * DATABASES], children_of, wanted))
     shown = [row for row in others if wanted.fits(row.job)] if number == 1 else []
-    return Listing(databases=databases, others=shown, page=number, pages=len(pages), total=len(pairs))
+    return Listing(databases=databases, others=shown, page=number, pages=pages, total=len(pairs))
+
+
+def _within_budget(
+    pairs: Iterable[tuple[Job, Sequence[Job]]], children_of: ChildrenOf, wanted: Filter
+) -> Iterator[Database]:
+    """Databases, each with its operations as long as there is room for them."""
+    left = BUDGET
+    for job, found in pairs:
+        worth = wanted.below or job.stats.total <= FEW or (job.status not in QUIET or job.stats.ineffective > 0)
+        if worth and (job.stats.total <= left or left == BUDGET):
+            operations = found or children_of(job.id)
+            left -= len(operations)
+            yield Database(job=job, tables=_tables(job, operations), progress=_progress(job, operations))
+        else:
+            yield Database(job=job, tables=(), progress=_progress(job, children_of(job.id)), shown=False)
+
+
+QUIET = (JobStatus.COMPLETED, JobStatus.PENDING, JobStatus.SKIPPED)
+"""Databases in whose operations there is nothing to see."""
 
 
 def counted(jobs: Iterable[Job]) -> str:
@@ -207,10 +235,6 @@ def _of_one(run: Job, children: Sequence[Job], wanted: Filter, page: int) -> Lis
     return Listing(databases=[database], others=(), page=number, pages=len(pages), total=len(fitting))
 
 
-def _database(job: Job, children: Sequence[Job]) -> Database:
-    return Database(job=job, tables=_tables(job, children), progress=_progress(job, children))
-
-
 def _tables(database: Job, jobs: Iterable[Job]) -> Sequence[Table]:
     """Operations by their table, in the order of the plan."""
     tables: dict[str, list[Row]] = {}
@@ -222,15 +246,6 @@ def _tables(database: Job, jobs: Iterable[Job]) -> Sequence[Table]:
 
 def _progress(job: Job, children: Sequence[Job]) -> Progress:
     return progress_of(job, [child for child in children if child.status is JobStatus.RUNNING])
-
-
-def filled(parents: Iterable[Job], running: Sequence[Job]) -> Sequence[Job]:
-    """Parents with their progress made of what runs below them, as their own parent's progress wants it."""
-    found = []
-    for parent in parents:
-        below = [job for job in running if job.parent_id == parent.id]
-        found.append(replace(parent, progress=to_json(progress_of(parent, below))) if below else parent)
-    return found
 
 
 def _pages(sizes: Sequence[int]) -> Sequence[range]:

@@ -11,8 +11,8 @@ from dbupkeep.views.pictures.svg import Scale, Svg, element, line, picture, rect
 WIDTH, ROW = 960.0, 26.0
 LEFT, RIGHT, TOP, BOTTOM = 92.0, 12.0, 24.0, 8.0
 HOURS = 24
-LEGIBLE = 60.0
-"""A block that is at least so wide carries its name."""
+LEGIBLE = 90.0
+"""Room that a name wants beside its block; without it the name is on the other side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,9 @@ def _day(day: date, y: float, x: Scale, windows: Sequence[Span], runs: Sequence[
 
 def _run(run: Span, x: float, width: float, y: float) -> Svg:
     box = rect(x, y + 6, width, ROW - 12, kind="block overruns" if run.overruns else "block", radius=2)
-    named = (
-        [text(x + width + 4, y + 17, run.name, kind="block-name")] if run.name and x < WIDTH - LEGIBLE - RIGHT else []
-    )
+    at_the_edge = x > WIDTH - RIGHT - LEGIBLE
+    at, anchor = (x - 4, "end") if at_the_edge else (x + width + 4, "")
+    named = [text(at, y + 17, run.name, kind="block-name", anchor=anchor)] if run.name else []
     return element("g", element("title", run.note or run.name), box, *named)
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from dbupkeep.views.pictures.svg import Scale, Svg, element, link, picture, rect
 
 WIDTH = 960.0
-CELL, SMALL_CELL = 24.0, 13.0
-MANY = 1200
-"""From so many on the squares are small."""
+CELLS = ((60, 48.0), (250, 32.0), (1200, 24.0))
+SMALLEST = 13.0
+"""Sides of the cells: up to so many databases each is so big, more are small."""
 
 STEPS = (0.05, 0.15, 0.3, 0.5)
 """Shares that divide the colours."""
@@ -30,11 +30,11 @@ class Square:
 
 def heatmap(squares: Sequence[Square]) -> Svg:
     """Draw the squares in their order: the area says how big, the colour how much of it could be given back."""
-    cell = SMALL_CELL if len(squares) > MANY else CELL
+    cell = next((side for most, side in CELLS if len(squares) <= most), SMALLEST)
     columns = int(WIDTH // cell)
     rows = max(1, -(-len(squares) // columns))
     biggest = max((square.bytes for square in squares), default=1) or 1
-    side = Scale(0, biggest**0.5, cell * 0.3, cell - 2)
+    side = Scale(0, biggest**0.5, cell * 0.25, cell - 2)
     parts = [
         _square(square, (number % columns) * cell + cell / 2, (number // columns) * cell + cell / 2, side)
         for number, square in enumerate(squares)

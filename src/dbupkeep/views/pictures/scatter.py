@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dbupkeep.views.pictures.svg import Scale, Svg, decades, element, line, link, picture, text
+from dbupkeep.views.pictures.svg import Scale, Svg, element, line, link, picture, powers, text
 
 SIDE = 420.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 14.0, 14.0, 44.0
@@ -22,10 +22,10 @@ class Point:
     href: str = ""
 
 
-def scatter(points: Sequence[Point], *, title: str, told: Callable[[float], str]) -> Svg:
-    """Draw the points on logarithmic axes; `told` says a value in words."""
+def scatter(points: Sequence[Point], *, title: str, told: Callable[[float], str], base: float = 10.0) -> Svg:
+    """Draw the points on logarithmic axes; `told` says a value in words, `base` is what the marks are powers of."""
     values = [value for point in points for value in (point.predicted, point.actual)] or [1.0, 10.0]
-    marks = decades(min(values), max(values))
+    marks = powers(min(values), max(values), base)
     x = Scale(marks[0], marks[-1], LEFT, SIDE - RIGHT, logarithmic=True)
     y = Scale(marks[0], marks[-1], SIDE - BOTTOM, TOP, logarithmic=True)
     parts = [*_axes(marks, x, y, told), line(x(marks[0]), y(marks[0]), x(marks[-1]), y(marks[-1]), kind="right")]

@@ -90,10 +90,10 @@ def ticks(most: float, *, step: float = 10.0, count: int = 4) -> Sequence[float]
     return [width * number for number in range(math.ceil(most / width - 1e-9) + 1)]
 
 
-def decades(low: float, high: float) -> Sequence[float]:
-    """The powers of ten around some values."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    return [10.0**power for power in range(first, max(last, first + 1) + 1)]
+def powers(low: float, high: float, base: float) -> Sequence[float]:
+    """The powers of a base around some values, at least two."""
+    first, last = math.floor(math.log(low, base) + 1e-9), math.ceil(math.log(high, base) - 1e-9)
+    return [float(base) ** power for power in range(first, max(last, first + 1) + 1)]
 
 
 def _attribute(name: str) -> str:
