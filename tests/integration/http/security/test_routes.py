@@ -71,7 +71,7 @@ def test_no_route_answers_who_may_less(site: FastAPI, client: Client) -> None:
             if wanted is not None and role < wanted:
                 answer = client.ask(method, concrete(path), role=role.word)
                 assert answer.status == 403, (method, path, role, answer)
-                assert f"wants the role {wanted.word}" in answer.json["detail"]
+                assert f"wants the role {wanted.word}" in answer.body.decode()
                 refused += 1
     assert refused >= 2, "there is no route for operators or administrators, so nothing was shown"
 
@@ -82,11 +82,7 @@ def test_every_method_that_changes_something_wants_an_operator(site: FastAPI) ->
         (method, path) for method, path, role in changing
         if (role is None or role < Role.OPERATOR) and path not in {"/login", *OPEN_TO_ALL_WHO_ARE_KNOWN}
     ]  # fmt: skip
-    assert not [each for each in weak if each not in ASKS], weak
-
-
-ASKS = {("POST", "/api/v1/plans"), ("POST", "/plans")}
-"""What is a POST only because its question does not fit into an address."""
+    assert not weak
 
 
 @pytest.mark.parametrize("path", ["/login", "/api/v1/jobs/none", "/nowhere", "/static/none", "/healthz", "/metrics"])
