@@ -142,6 +142,7 @@ class App:
         """The followers that a configuration wants; running totals are always among them."""
         from dbupkeep.followers.ping import PingFollower
         from dbupkeep.followers.totals import TotalsFollower
+        from dbupkeep.followers.traces import TracesFollower, is_wanted
         from dbupkeep.outbound import Reach
 
         pings = [
@@ -149,7 +150,8 @@ class App:
             for job, ping in config.pings.items()
         ]
         told = [self._receiver(receiver) for receiver in config.receivers.values()]
-        return [TotalsFollower(self.reader), *pings, *told]
+        traces = [TracesFollower(self.reader)] if is_wanted() else []
+        return [TotalsFollower(self.reader), *traces, *pings, *told]
 
     def _receiver(self, receiver: Receiver) -> Follower:
         from dbupkeep.followers.apprise import AppriseFollower

@@ -38,7 +38,7 @@ TICK = 10.0
 BEAT, LEASE = 10.0, 30.0
 """Seconds between signs of life of who has the turn, and of silence after which another one takes it."""
 
-KEEP = 5.0
+KEEP = 2.0
 """Seconds for which what was only counted may be unsaved: it would be counted again from where it was."""
 
 BATCH = 500

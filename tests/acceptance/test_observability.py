@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from dbupkeep.app import App
 from dbupkeep.jobs import Job
 from dbupkeep.ledger import JobQuery
 from dbupkeep.testing.pair_kit import eventually
+from tests.integration.followers.receivers import Receiver, serve
 
 pytestmark = pytest.mark.slow
 
@@ -136,3 +138,89 @@ def test_metrics_want_a_token_and_counters_survive_kill_9_and_pruning(served: Se
     assert served.cli("prune", "--older-than", "0s").code == 0
     assert runs() == 2
     served.end(second)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A real server on a socket, which answers at once."""
+    made = Receiver()
+    made.answers.set()
+    server = serve(made)
+    yield made
+    made.answers.set()
+    server.shutdown()
+    server.server_close()
+
+
+TOLD = """
+[notify.ops]
+webhook = "{url}/hook"
+secret = "env:HOOK_SECRET"
+on = ["ended", "failed", "recovered"]
+private = true
+"""
+
+PINGED = 'notifications = ["ops"]\nhealthcheck = "{url}/ping"\nhealthcheck_private = true'
+
+
+def test_after_kill_9_in_the_middle_of_a_delivery_every_message_arrives_once_by_its_id(
+    served: Service, receiver: Receiver
+) -> None:
+    """The receiver has the request and does not answer; the service is killed; the next one sends it again, and the rest."""
+    served.cli.environ["HOOK_SECRET"] = "whsec_" + "a" * 32
+    served.script.let("vacuum")
+    served.write(more=TOLD.format(url=receiver.url), job=PINGED.format(url=receiver.url))
+    first = served.serve()
+    eventually("it begins", lambda: served.app.reader.get("follower", "ping:nightly"))
+    receiver.answers.clear()
+    served.run()
+    eventually("a request is under way", lambda: len(receiver.received) >= 2)
+    served.ended(1)
+    served.kill(first)
+    served.run()  # while no service runs: it is carried out by the next one
+    hanging = len(receiver.received)
+    receiver.answers.set()
+    second = served.serve()
+    runs = [run.id for run in served.ended(2)]
+    pings = [f"/ping/start?rid={runs[0]}", f"/ping?rid={runs[0]}", f"/ping/start?rid={runs[1]}", f"/ping?rid={runs[1]}"]
+
+    def answered(path: str) -> list[str]:
+        return [each for each in receiver.paths[hanging:] if each.startswith(path)]
+
+    eventually("all pings came, in order", lambda: answered("/ping") == pings)
+    eventually("all messages came", lambda: len(answered("/hook")) == 2)
+    hooks = [each for each in receiver.received if each.path == "/hook"]
+    ids = [each.headers["webhook-id"] for each in hooks]
+    assert len(set(ids)) == 2  # the one under way came again, with the same id
+    assert [json.loads(each.body)["data"]["run_id"] for each in hooks[-2:]] == runs
+    served.end(second)
+
+
+def test_a_receiver_that_is_down_costs_workers_nothing_and_gets_all_when_it_is_back(
+    served: Service, receiver: Receiver
+) -> None:
+    served.cli.environ["HOOK_SECRET"] = "whsec_" + "a" * 32
+    served.script.let("vacuum")
+    receiver.status = 503
+    served.write(more=TOLD.format(url=receiver.url), job=PINGED.format(url=receiver.url))
+    service = served.serve()
+    eventually("it begins", lambda: served.app.reader.get("follower", "notify:ops"))
+    served.run()
+    served.run()
+    runs = served.ended(2)
+    assert [run.outcome for run in runs] == ["done", "done"]
+    eventually("it was tried", lambda: "/hook" in receiver.paths)
+
+    def failing() -> bool:
+        return 'dbupkeep_follower_failing_seconds{follower="notify:ops"}' in served.get("/metrics")[1]
+
+    eventually("metrics say so", failing)
+    receiver.status = 200
+    known = len(receiver.received)
+
+    def delivered() -> bool:
+        hooks = [each for each in receiver.received[known:] if each.path == "/hook"]
+        return [json.loads(each.body)["data"]["run_id"] for each in hooks] == [run.id for run in runs]
+
+    eventually("both messages came, in order", delivered)
+    served.end(service)
