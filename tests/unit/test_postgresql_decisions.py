@@ -465,7 +465,7 @@ def test_what_the_environment_says_is_left_alone() -> None:
 
 
 def test_an_attempt_looks_for_the_sessions_of_all_attempts_before_it() -> None:
-    from dbupkeep.engines.postgresql.leftovers import _up_to
+    from dbupkeep.engines.postgresql.orphans import _up_to
 
     assert _up_to("dbupkeep:0123456789ab:3") == [f"dbupkeep:0123456789ab:{n}" for n in (1, 2, 3)]
     assert _up_to("something else") == ["something else"]

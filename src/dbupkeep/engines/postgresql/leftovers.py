@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbupkeep.engine import Evidence, Leftover
-from dbupkeep.engines.postgresql import maintain, needs, rebuild, remains, rewrite
+from dbupkeep.engines.postgresql import maintain, needs, orphans, rebuild, remains, rewrite
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.errors import Busy, Refused
 from dbupkeep.jobs import Effective
@@ -17,13 +16,6 @@ from dbupkeep.plans import PlanItem
 if TYPE_CHECKING:
     from dbupkeep.engines.postgresql.handle import Handle
 
-_BY_ITSELF = 2.5
-"""Seconds in which a session whose client is dead ends by itself, where the server looks for that."""
-
-_CANCEL = 2.0
-"""Seconds that a cancelled orphan gets before its session is ended."""
-
-_PAUSE = 0.1
 _WAIT = 10.0
 
 
@@ -70,7 +62,7 @@ def clean(handle: Handle, leftover: Leftover) -> None:
 def recover(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
     """Before an attempt after a lost one: end its session, drop what it left, and look whether it was done after all."""
     maintain.fit_to_work(handle, item, writes=CATALOGUE[item.operation].writes)
-    end_orphans(handle, tag)
+    orphans.settle(handle, item, tag)
     if item.operation is Operation.REINDEX:
         return _recover_rebuild(handle, item, notes)
     if item.operation in (Operation.VACUUM, Operation.ANALYZE):
@@ -78,38 +70,6 @@ def recover(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str] = ())
     if item.operation is Operation.OPTIMIZE:
         return rewrite.recover(handle, item, notes)
     return None
-
-
-def end_orphans(handle: Handle, tag: str) -> None:
-    """Have the sessions of a lost attempt end: by themselves, cancelled, or ended. Raises `Busy` when one stays.
-
-    Only sessions with exactly its mark, or that of an attempt before it, and of this role are touched: they are ours, and
-    nobody waits for them. An attempt that was lost early may not have come to the end of the one before it.
-    """
-    tags = _up_to(tag)
-    pause, waited = threading.Event(), 0.0
-    cancelled: set[int] = set()
-    while orphans := handle.rows("orphans", {"tags": tags}):
-        for row in orphans:
-            if waited >= _BY_ITSELF + _CANCEL:
-                handle.rows("SELECT pg_terminate_backend(%(pid)s)", {"pid": row["pid"]})
-            elif waited >= _BY_ITSELF and row["pid"] not in cancelled:
-                cancelled.add(row["pid"])
-                handle.rows("SELECT pg_cancel_backend(%(pid)s)", {"pid": row["pid"]})
-        if waited >= _BY_ITSELF + _CANCEL + _WAIT:
-            raise Busy(
-                "a session of the attempt before is still at work",
-                why=f"pid {orphans[0]['pid']} ({tag}) does not end",
-                hint="it comes back with the next run",
-            )
-        pause.wait(_PAUSE)
-        waited += _PAUSE
-
-
-def _up_to(tag: str) -> list[str]:
-    """The marks of all attempts of a job up to one of them."""
-    job, _, number = tag.rpartition(":")
-    return [f"{job}:{n}" for n in range(1, int(number) + 1)] if job and number.isdecimal() else [tag]
 
 
 def _recover_rebuild(handle: Handle, item: PlanItem, notes: Sequence[str]) -> Evidence | None:

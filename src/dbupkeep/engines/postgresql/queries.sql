@@ -463,7 +463,7 @@ SELECT p.*, p.index_relid::bigint AS index_oid FROM pg_stat_progress_create_inde
 
 -- name: orphans
 -- Sessions of lost attempts: of exactly their marks, this role and this database.
-SELECT a.pid, a.state, a.query, a.backend_start::text AS started
+SELECT a.pid, a.state, a.wait_event_type, a.query, a.backend_start::text AS started
   FROM pg_stat_activity a
  WHERE a.application_name = ANY(%(tags)s) AND a.usename = current_user AND a.datname = current_database()
    AND a.pid <> pg_backend_pid()

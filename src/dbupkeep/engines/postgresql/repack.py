@@ -89,8 +89,7 @@ def run(handle: Handle, item: PlanItem, report: Report, table: Mapping[str, Any]
     blockers.preflight(
         handle, [table["oid"]], needs.number(item.options, "blocker_age"), f"the rewrite of {item.object}"
     )
-    report.note(json.dumps({"repack": {"oid": table["oid"], "filenode": table["filenode"], "bytes": table["bytes"],
-                                       "index_bytes": table["index_bytes"]}}))  # fmt: skip
+    report.note(note(table))
     report.stage("rewriting (pg_repack)", item.object)
     client = _Client(handle, item, report)
     try:
@@ -103,6 +102,12 @@ def run(handle: Handle, item: PlanItem, report: Report, table: Mapping[str, Any]
     if now and now[0]["filenode"] == table["filenode"]:
         raise client.failure()
     return {"lock_wait_seconds": round(client.waited, 3), **client.toll.values()}
+
+
+def note(table: Mapping[str, Any]) -> str:
+    """What an attempt keeps before it begins: the file of the table says later whether it was written anew."""
+    kept = {name: table[name] for name in ("oid", "filenode", "bytes", "index_bytes")}
+    return json.dumps({"repack": kept})
 
 
 def noted(notes: Sequence[str]) -> dict[str, int] | None:

@@ -163,6 +163,7 @@ def _statement(handle: Handle, item: PlanItem, report: Report, state: Mapping[st
         blockers.preflight(
             handle, [state["oid"]], needs.number(item.options, "blocker_age"), f"the rewrite of {item.object}"
         )
+    report.note(repack.note(state))
     report.stage(f"rewriting ({item.method})", item.object)
     limits = Limits(deadline=needs.number(item.options, "lock_budget" if item.method == FULL else "deadline"))
     view, name = ("progress_rewrite", identifier(item.object))
