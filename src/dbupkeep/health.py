@@ -77,6 +77,7 @@ class Sight:
     oldest_pending_at: datetime | None = None
     scheduler_at: datetime | None = None  # its last sign of life
     ledger: str = ""  # what is wrong with it
+    served: bool = False  # a service has to be there, whether a job has a schedule or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,10 @@ class Verdict:
     def level(self) -> Level:
         """The worst of all."""
         return max((check.level for check in self.checks), default=Level.OK)
+
+    def only(self, *names: str) -> Verdict:
+        """The same, as far as checks of these names go."""
+        return Verdict(at=self.at, checks=tuple(check for check in self.checks if check.name in names))
 
     def document(self) -> dict[str, Any]:
         """For programs: `{status, at, checks: [{name, status, message, subject, age_seconds}]}`."""
@@ -129,7 +134,7 @@ def _ledger(sight: Sight) -> Check:
 def _scheduler(sight: Sight) -> Check:
     seen, now = sight.scheduler_at, sight.now
     age = (now - seen).total_seconds() if seen else None
-    if not sight.jobs:
+    if not sight.jobs and not sight.served:
         return Check(name="scheduler", level=Level.OK, message="no job has a schedule", age_seconds=age)
     if seen is None or now - seen > SILENCE:
         silent = "nothing starts jobs: no service runs" + (f" since {duration(age)}" if age else "")
@@ -164,7 +169,8 @@ def _success(job: JobSight, now: datetime) -> Check:
     """How old the last success is, measured by the job's own schedule; and how its last run went."""
     since = job.good_at or job.known_since
     age = (now - since).total_seconds()
-    told = f"its last success was {duration(age)} ago" if job.good_at else f"it never succeeded, in {duration(age)}"
+    never = "it never succeeded" if job.last else "it has not run yet"
+    told = f"its last success was {duration(age)} ago" if job.good_at else never
     known = age if job.good_at else None
     if now - since > MISSES * job.gap + GRACE:
         return Check(name="success", subject=job.name, level=Level.CRITICAL, message=told, age_seconds=known)

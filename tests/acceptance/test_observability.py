@@ -224,3 +224,29 @@ def test_a_receiver_that_is_down_costs_workers_nothing_and_gets_all_when_it_is_b
 
     eventually("both messages came, in order", delivered)
     served.end(service)
+
+
+def test_health_by_command_for_people_containers_and_nagios(served: Service) -> None:
+    served.script.let("vacuum", said="it broke")
+    served.write(job='every = "1h"')
+    down = served.cli("health", "--nagios")
+    assert (down.code, down.out[:17]) == (2, "DBUPKEEP CRITICAL")
+    assert served.cli("health", "--service").code == 1
+    service = served.serve()
+    served.ended(1)
+    assert served.cli("health", "--service").code == 0
+    sick = served.cli("health")
+    assert sick.code == 1
+    assert "nightly: its last run ended failed; it never succeeded" in sick.out
+    told = served.cli("health", "--json", "--deep").json
+    assert told["status"] == "warning"
+    assert {"ledger", "scheduler", "workers", "success"} <= {check["name"] for check in told["checks"]}
+    assert served.cli("health", "--nagios").code == 1
+    served.script.let("vacuum")
+    assert served.cli("run", "nightly").code == 0
+    well = served.cli("health", "--nagios")
+    assert well.out.startswith("DBUPKEEP OK")
+    assert "'success nightly'=" in well.out
+    served.end(service)
+    unusable = served.cli("health", "--nagios", "--ledger", "/dev/null/ledger.db")
+    assert (unusable.code, unusable.out[:16]) == (3, "DBUPKEEP UNKNOWN")

@@ -20,8 +20,15 @@ AHEAD = 10
 """Due times looked at for the longest gap between two: enough for a job that rests over a weekend."""
 
 
-def condition(app: App, config: Config, *, deep: bool = False) -> Verdict:
-    """How everything is; `deep` also has the ledger check itself, which takes time with its size. Raises `LedgerError`."""
+SERVICE = ("ledger", "scheduler")
+"""The checks of the service itself."""
+
+
+def condition(app: App, config: Config, *, deep: bool = False, served: bool = False) -> Verdict:
+    """How everything is. Raises `LedgerError`.
+
+    `deep` also has the ledger check itself, which takes time with its size; `served`: a service has to be there.
+    """
     now, backlog = app.clock.now(), app.reader.backlog()
     damaged = app.reader.health() if deep else None
     return judge(
@@ -33,6 +40,7 @@ def condition(app: App, config: Config, *, deep: bool = False) -> Verdict:
             deliverable=backlog.deliverable,
             oldest_pending_at=backlog.oldest_pending_at,
             scheduler_at=alive_at(app.reader),
+            served=served,
             ledger=(damaged.message or "it does not say what") if damaged and not damaged.ok else "",
         )
     )
