@@ -1,6 +1,6 @@
-"""PostgreSQL 18: a few of many tables due, none due, and all due, against vacuumdb doing its whole round.
+"""PostgreSQL 18: a few of many tables due, none due, and all due, against vacuumdb and reindexdb doing their whole round.
 
-vacuumdb has no plan: it works on every table, whether that needs anything or not. The server is a durable one
+Those have no plan: they work on every table, whether that needs anything or not. The server is a durable one
 (fsync on) of its own; the same rows are changed again before each run.
 """
 
@@ -35,6 +35,8 @@ def run(place: Place) -> Iterator[Comparison]:
         title = "ANALYZE, everything due"
         variants = _everything(place, mixed, "analyze", ("--analyze-only",))
         yield compare(title, variants, rounds=rounds, note=_about(mixed))
+        title = "REINDEX CONCURRENTLY of all indexes"
+        yield compare(title, _rebuilds(place, mixed), rounds=rounds, note=_about(mixed))
     finally:
         server.remove()
 
@@ -58,11 +60,37 @@ def _everything(place: Place, database: Database, operation: str, flags: Sequenc
     return _variants(place, database, [operation], flags, prepare, _is_clean(database, operation))
 
 
+def _rebuilds(place: Place, database: Database) -> Sequence[Variant]:
+    files: dict[str, int] = {}
+
+    def prepare() -> None:
+        files.update(_files_of_indexes(database))
+
+    def check() -> None:
+        now = _files_of_indexes(database)
+        same = [name for name, file in files.items() if now.get(name) == file]
+        assert now.keys() == files.keys(), "there are other indexes than before"
+        assert not same, f"{len(same)} indexes were not rebuilt: {same[:3]}"
+
+    return _variants(place, database, ["reindex"], ("--concurrently",), prepare, check, more=("--force",))
+
+
+def _files_of_indexes(database: Database) -> dict[str, int]:
+    """The file of each index of the user's; one that is not valid has none."""
+    return dict(
+        database.query(
+            "SELECT relname, CASE WHEN indisvalid THEN relfilenode END FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
+            " WHERE relnamespace = 'public'::regnamespace"
+        )
+    )
+
+
 def _variants(
     place: Place, database: Database, operations: Sequence[str], flags: Sequence[str], prepare: Callable[[], None],
-    check: Callable[[], None],
+    check: Callable[[], None], *, more: Sequence[str] = (),
 ) -> Sequence[Variant]:  # fmt: skip
-    server = database.server
+    """The product's own program with some flags, and our command with `more` of its own; both two at a time."""
+    server, program = database.server, "reindexdb" if operations == ["reindex"] else "vacuumdb"
     place_of = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-d", database.name]
 
     def again() -> None:
@@ -70,17 +98,17 @@ def _variants(
         prepare()
         database.execute("CHECKPOINT")
 
-    ours = product("run", database.url, "--operations", ",".join(operations), "-j2")
+    asked = ("--operations", ",".join(operations), *more, "-j2")
     return [
         Variant(
-            name=" ".join(["vacuumdb", "-j2", *flags]),
-            command=[str(server.bin / "vacuumdb"), *place_of, "-j2", *flags],
+            name=" ".join([program, *flags, "-j2"]),
+            command=[str(server.bin / program), *place_of, *flags, "-j2"],
             prepare=again,
             check=check,
         ),
         Variant(
-            name=f"dbupkeep run --operations {','.join(operations)} -j2", command=ours, prepare=again, check=check,
-            environment=place.environment,
+            name=" ".join(["dbupkeep run", *asked]), command=product("run", database.url, *asked), prepare=again,
+            check=check, environment=place.environment,
         ),
     ]  # fmt: skip
 
