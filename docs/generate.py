@@ -106,7 +106,7 @@ def configuration() -> Iterator[str]:
     yield "`25%` or `0.25`. Relative paths are relative to the file. A variable `DBUPKEEP_POLICIES__GENTLE__COOL_OFF` sets"
     yield "`policies.gentle.cool_off`, whatever the file says.\n"
     yield from _settings_table("The file", schema)
-    for title, name in (("[targets.NAME]", "TargetTable"), ("[windows.NAME]", "WindowTable"), ("[policies.NAME]", "PolicyTable"),
+    for title, name in (("[server]", "ServerTable"), ("[targets.NAME]", "TargetTable"), ("[windows.NAME]", "WindowTable"), ("[policies.NAME]", "PolicyTable"), ("[notify.NAME]", "NotifyTable"),
                         ("[jobs.NAME]", "JobTable"), ("[jobs.NAME.hooks]", "HooksTable"), ("[[jobs.NAME.steps]]", "StepTable")):  # fmt: skip
         yield from _settings_table(f"`{title}`", tables[name])
     yield "\n## Thresholds: `[policies.NAME.OPERATION]`\n"
@@ -223,6 +223,20 @@ def port_page() -> Iterator[str]:
                     yield f"| `{member}` | {_line(value)} |"
 
 
+def metric_page() -> Iterator[str]:
+    from dbupkeep.totals import SECONDS
+    from dbupkeep.views.metrics import FAMILIES
+
+    yield "# Metrics\n"
+    yield "What `GET /metrics` tells Prometheus; how to scrape it is in [how to monitor it](../how-to/monitor.md). Names and labels are only"
+    yield "ever added. Histograms have the buckets " + ", ".join(f"{bound:g}" for bound in SECONDS) + " s.\n"
+    yield "| metric | kind | labels | what it says |\n|---|---|---|---|"
+    for family in FAMILIES:
+        kind = family.kind.__name__.removesuffix("MetricFamily").lower()
+        labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
+        yield f"| `{family.written}` | {kind} | {labels} | {family.help} |"
+
+
 PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "state-machine.md": state_machine,
     "events.md": event_page,
@@ -232,6 +246,7 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "commands.md": command_page,
     "configuration.md": configuration,
     "exit-codes.md": exit_page,
+    "metrics.md": metric_page,
 }
 
 
