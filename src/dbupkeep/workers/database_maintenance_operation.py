@@ -12,12 +12,13 @@ from typing import Any
 from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json, to_json
 from dbupkeep.engine import Engine, Evidence, Session, Work
-from dbupkeep.errors import Damaged, Kind, Refused, UpkeepError, UsageError
+from dbupkeep.errors import Busy, Damaged, Kind, Refused, UpkeepError, UsageError
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import NOTED, JobCompleted, JobDeferred, JobFailed, StageReached
 from dbupkeep.jobs import Job, JobStatus, JobType
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.operations import Operation
+from dbupkeep.patience import REACH, Patience
 from dbupkeep.plans import Plan, PlanItem
 from dbupkeep.worker import Context, Ended
 from dbupkeep.workers.kept import KeptSessions
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 PLANS = 8
 """How many plans a worker process keeps at hand."""
+
+TAKE_ROOM = (Operation.VACUUM, Operation.REINDEX, Operation.OPTIMIZE)
 
 SAID = 3
 """Reasons that are told of members of a group that were put off; all of them are in the result."""
@@ -39,12 +42,13 @@ class DatabaseMaintenanceOperationWorker:
 
     type = JobType.DATABASE_MAINTENANCE_OPERATION.value
 
-    def __init__(self, *, reader: Reader, engines: Callable[[str], Engine], clock: Clock) -> None:
-        """`engines` finds an engine by the scheme of a target's url."""
+    def __init__(self, *, reader: Reader, engines: Callable[[str], Engine], clock: Clock, reach: float = REACH) -> None:
+        """`engines` finds an engine by the scheme of a target's url; `reach`: seconds to wait for one that is away."""
         self._reader = reader
         self._engines = engines
         self._clock = clock
         self._sessions = KeptSessions()
+        self._patience = Patience(clock, reach=reach)
         # A plan is stored once and never changed, and may have thousands of items: it is read once, not for each child.
         self._plan = lru_cache(maxsize=PLANS)(self._read_plan)
         self._renewing = lru_cache(maxsize=PLANS)(self._read_renewing)
@@ -70,7 +74,9 @@ class DatabaseMaintenanceOperationWorker:
         stage = "connecting"
         try:
             engine = self._engines(plan.target.engine)
-            with self._sessions.lent(engine, plan.target, tag=context.tag) as session:
+            wait = self._patience.waiting(plan.target.url, context)
+            with self._sessions.lent(engine, plan.target, tag=context.tag, wait=wait) as session:
+                self._patience.reached(plan.target.url)
                 stage = "working"
                 try:
                     context.on_stop(session.interrupt)
@@ -90,6 +96,7 @@ class DatabaseMaintenanceOperationWorker:
             found = session.recover(item, context.lost_tag, self._notes(job))
             if found is not None:
                 return Ended(event=JobCompleted(result=_result(found, Work(seconds=0.0), recovered=True)))
+        self._keep_off_a_full_disk(item, job)
         work = session.run(item, context.report)
         evidence = session.verify(item, work)
         sample = self._measurement(plan, item, work, evidence)
@@ -97,6 +104,22 @@ class DatabaseMaintenanceOperationWorker:
         if work.put_off:
             return Ended(event=JobDeferred(reason=_of_members(item, work.put_off), result=result), sample=sample)
         return Ended(event=JobCompleted(result=result), sample=sample)
+
+    def _keep_off_a_full_disk(self, item: PlanItem, job: Job) -> None:
+        """Raise `Busy` where an operation of the run has met a full disk: more of what takes room would only make it worse."""
+        parent = self._reader.job(job.parent_id) if item.operation in TAKE_ROOM else None
+        if parent is None or not parent.stats.failed:
+            return
+        for failed in self._reader.jobs(JobQuery(parent_id=parent.id, statuses=(JobStatus.FAILED,))).jobs:
+            error = failed.error or {}
+            if error.get("kind") == Kind.SPACE and error.get(
+                "cause"
+            ):  # without one it was foreseen, and nothing was begun
+                raise Busy(
+                    "not begun: a disk was full a moment ago",
+                    why=f"{failed.config.get('operation')} {failed.config.get('object', '')}: {error.get('message')}",
+                    hint=str(error.get("hint", "")),
+                )
 
     def _renewed(self, item: PlanItem, plan: Plan, job: Job) -> PlanItem:
         """The item, about what is there now: an operation before it may have put a new file in the place of the planned one.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Engine, LastingSession, Session
+from dbupkeep.errors import Unreachable
 
 PATIENCE = 1.0
 """Seconds that a session is kept without a job; a run's next one comes within milliseconds."""
@@ -25,12 +26,14 @@ class KeptSessions:
         self._idle: dict[str, list[tuple[LastingSession, threading.Timer]]] = defaultdict(list)
 
     @contextmanager
-    def lent(self, engine: Engine, target: Target, *, tag: str) -> Iterator[Session]:
+    def lent(
+        self, engine: Engine, target: Target, *, tag: str, wait: Callable[[Unreachable], bool] = lambda _: False
+    ) -> Iterator[Session]:
         """A session under a mark of its own: one that is kept, else a new one. Raises a `TargetError`.
 
-        One whose job raised is closed: what went wrong in a session must not meet another job.
+        `wait` says of a target that does not answer whether it is tried again. One whose job raised is closed: what went wrong in a session must not meet another job.
         """
-        session = self._renewed(target, tag) or engine.connect(target, tag=tag)
+        session = self._renewed(target, tag) or _connected(engine, target, tag, wait)
         try:
             yield session
         except BaseException:
@@ -79,3 +82,12 @@ class KeptSessions:
             taken = len(self._idle[target.url]) == len(kept)
         if not taken:
             session.close()
+
+
+def _connected(engine: Engine, target: Target, tag: str, wait: Callable[[Unreachable], bool]) -> Session:
+    while True:
+        try:
+            return engine.connect(target, tag=tag)
+        except Unreachable as error:
+            if not wait(error):
+                raise
