@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from psycopg import sql
 
-    from dbupkeep.engines.postgresql.handle import Handle, Row
+    from dbupkeep.engines.postgresql.handle import Handle
 
 READY = "ready"
 
@@ -26,15 +27,15 @@ class Extension:
         """Its function, for a statement; None where it is not installed, or this role may not call it."""
         from psycopg import sql
 
-        rows = self._rows(handle)
+        rows = handle.once(*self._asked())
         return sql.Identifier(rows[0]["schema"], self.function) if rows and rows[0]["callable"] else None
 
-    def _rows(self, handle: Handle) -> list[Row]:
-        return handle.rows("extension", {"name": self.name, "function": self.function, "arguments": self.arguments})
+    def _asked(self) -> tuple[str, Mapping[str, str]]:
+        return "extension", {"name": self.name, "function": self.function, "arguments": self.arguments}
 
     def state(self, handle: Handle) -> str:
         """`ready`, or the sentence that says what is lacking and what to do."""
-        rows = self._rows(handle)
+        rows = handle.rows(*self._asked())
         if rows and rows[0]["callable"]:
             return READY
         if rows:

@@ -75,6 +75,7 @@ class Handle:
         self._busy = threading.Event()
         self._said: list[Said] = []
         self._lock_wait = ""  # as last set, empty for the session's own
+        self._answers: dict[tuple[Any, ...], list[Row]] = {}
         self.connection, self.identity = self._opened()
 
     # --- asking ---
@@ -86,6 +87,13 @@ class Handle:
         text = query(name_or_text, self.identity.version)
         with told("looking at the server failed"), self.connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(text, parameters).fetchall()
+
+    def once(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """The rows of a named query whose answer lasts as long as the connection: asked for once."""
+        key = (name, tuple((parameters or {}).items()))
+        if key not in self._answers:
+            self._answers[key] = self.rows(name, parameters)
+        return self._answers[key]
 
     def row(self, name_or_text: str, parameters: Mapping[str, Any] | None = None) -> Row:
         """The only row of a query."""
@@ -214,6 +222,7 @@ class Handle:
     def reconnect(self) -> None:
         """Connect anew, to the same server. Raises `Lost` when that does not work, or when it is another one."""
         before = self.identity
+        self._answers.clear()
         self.close()
         try:
             self.connection, self.identity = self._opened()

@@ -412,7 +412,7 @@ SELECT n.nspname AS schema, e.extversion AS version, bool_and(has_function_privi
 -- One index and its table, by name.
 SELECT x.oid::bigint AS oid, i.indrelid::bigint AS relation, coalesce(m.oid, t.oid)::bigint AS table_oid,
        i.indisvalid AS valid, i.indisexclusion AS exclusion, pg_relation_size(x.oid) AS bytes, t.relkind = 't' AS toast,
-       x.reltuples::float8 AS entries, a.amname::text AS method
+       x.reltuples::float8 AS entries, a.amname::text AS method, ({{wal}}) AS wal
   FROM pg_index i
   JOIN pg_class x ON x.oid = i.indexrelid
   JOIN pg_am a ON a.oid = x.relam

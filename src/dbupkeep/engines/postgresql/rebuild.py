@@ -69,14 +69,13 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
         lagged = replicas.wait(handle, item, report)
         room.check(handle, item, state["bytes"] * (1 - needs.number(item.evidence, "share")))
     before = _before(handle, item, state)
-    started_wal = handle.row("wal")["bytes"]
     started = perf_counter()
     values = _drop(handle, item, state, report) if item.method == DROP else _rebuild(handle, item, state, report)
     return Work(
         seconds=perf_counter() - started,
         before={"bytes": before["bytes"], "valid": state["valid"]},
         values={
-            "wal_bytes": handle.row("wal")["bytes"] - started_wal,
+            "wal_bytes": handle.row("wal")["bytes"] - state["wal"],
             **({"density_before": before["density"]} if before["density"] is not None else {}),
             **lagged,
             **values,

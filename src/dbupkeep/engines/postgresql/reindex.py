@@ -52,8 +52,9 @@ def propose(q: Inquiry) -> list[Proposal]:
     return [*found, _idle(q, indexes, idle)] if idle or not found else found
 
 
-def _order(due: Due) -> tuple[int, float, str]:
-    return (due.rank, -(due.gain_bytes or 0), due.index.name)
+def _order(due: Due) -> tuple[int, int, int, str]:
+    """What is wrong first; then by gain, and the big before the small, which fit in beside them."""
+    return (due.rank, -(due.gain_bytes or 0), -(due.index.bytes or 0), due.index.name)
 
 
 def table_of(index: ObjectFacts) -> ObjectFacts:

@@ -21,7 +21,7 @@ def free(handle: Handle) -> str:
     if not on_this_machine(handle):
         return "{}"
     found: dict[str, int] = {}
-    for row in handle.rows("volumes"):
+    for row in handle.once("volumes"):
         if row["folder"]:
             try:
                 status = os.statvfs(row["folder"])

@@ -56,6 +56,14 @@ def item_for(bench: Workbench, name: str, **more: float) -> PlanItem:
 # --- what is due, and that it helps ---
 
 
+def test_of_all_the_big_ones_go_first_and_the_small_beside_them(newest: Workbench) -> None:
+    for name, rows in (("a", 10), ("b", 20_000), ("c", 5_000)):
+        newest.database.execute(f"CREATE TABLE {name} (id int PRIMARY KEY)")
+        newest.database.execute(f"INSERT INTO {name} SELECT generate_series(1, {rows})")
+    forced = newest.due(REINDEX, policy=FORCE)
+    assert [each.object for each in forced] == ["public.b_pkey", "public.c_pkey", "public.a_pkey"]
+
+
 def test_bloat_is_found_rebuilt_verified_and_gone(bench: Workbench) -> None:
     bloated(bench)
     first, second = bench.due(REINDEX, policy=policy())
