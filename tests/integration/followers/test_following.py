@@ -16,7 +16,7 @@ import pytest
 
 from dbupkeep.app import App
 from dbupkeep.clock import SystemClock
-from dbupkeep.following import LEASE, REFUSALS, ROOM, Following, Post, state_of
+from dbupkeep.following import LEASE, REFUSALS, Following, Post, state_of
 from dbupkeep.testing.pair_kit import eventually
 
 ALWAYS = lambda: True  # noqa: E731 - a value
@@ -128,21 +128,24 @@ def test_a_message_is_given_up_after_three_days_and_one_that_is_refused_after_th
     assert state.given_up == 1
 
 
-def test_a_follower_with_a_full_outbox_takes_in_nothing_more_and_loses_nothing(bench: Any, notes: Any) -> None:
+def test_a_follower_with_a_full_outbox_takes_in_nothing_more_and_loses_nothing(
+    bench: Any, notes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbupkeep.following.ROOM", room := 6)
     down = [True]
     receiver = notes(fails=lambda _: "down" if down[0] else "")
     at = post(bench, receiver)
-    runs = ROOM // 2 + 20
+    runs = room // 2 + 4
     for _ in range(runs):
         bench.run()
         step(bench, at)
     assert not at.has_news(bench.app.reader.newest())
     state = state_of(bench.app.reader, "notes")
     assert state is not None
-    assert len(state.outbox) <= ROOM + 1
+    assert len(state.outbox) <= room + 1
     down[0] = False
     bench.clock.wait(hours=1)
-    for _ in range(3):
+    for _ in range(runs):
         step(bench, at)
     assert receiver.texts == [f"run {n + 1}" for n in range(2 * runs)]
 
