@@ -10,8 +10,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import signal
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from dbupkeep.engines.sqlite.openers import PROC, own_descriptors
 from dbupkeep.engines.sqlite.paths import Place
@@ -83,10 +86,10 @@ def obstacle(place: Place) -> str:
         return "it belongs to another user, and the kernel proves to the owner alone that nobody else has it open"
     if place.size_beside("-journal"):
         return "a journal lies beside it"
-    kind = _file_system(place.path.parent)
-    if kind not in FILE_SYSTEMS:
-        return f"on the file system {kind or 'here'} other openers may go unseen"
-    return _mounted(place.path.name)
+    mount = _mount_of(place.path.parent)
+    if mount.kind not in FILE_SYSTEMS:
+        return f"on the file system {mount.kind or 'here'} other openers may go unseen"
+    return _mounted({str(place.path), mount.inside(place.path)})
 
 
 def _refusal(error: OSError) -> Unproved:
@@ -95,27 +98,40 @@ def _refusal(error: OSError) -> Unproved:
     return Unproved(f"the kernel does not prove that nobody else has it open ({error.strerror})")
 
 
-def _file_system(folder: Path) -> str:
-    """The kind of file system that a folder is on; empty where that cannot be found out."""
+class _Mount(NamedTuple):
+    """A line of `mountinfo`: the kind of the file system, which folder of it is mounted, and where."""
+
+    kind: str = ""
+    root: str = ""
+    point: str = ""
+
+    def inside(self, path: Path) -> str:
+        """The path of a file as its file system knows it, by which other mounts of it are called."""
+        return os.path.normpath(f"{self.root}/{os.path.relpath(path, self.point)}")
+
+
+def _mount_of(folder: Path) -> _Mount:
+    """What a folder is mounted by; nothing where that cannot be found out."""
     try:
-        number = _mount_of(folder)
-        lines = (PROC / "self/mountinfo").read_text(errors="replace").splitlines()
+        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+        try:
+            about = (PROC / f"self/fdinfo/{descriptor}").read_text().split()
+        finally:
+            os.close(descriptor)
+        lines = os.fsdecode((PROC / "self/mountinfo").read_bytes()).splitlines()
     except OSError:
-        return ""
-    own = next((line for line in lines if line.startswith(f"{number} ")), "")
-    return own.partition(" - ")[2].partition(" ")[0]
+        return _Mount()
+    number = about[about.index("mnt_id:") + 1]
+    own = next((line.split() for line in lines if line.startswith(f"{number} ")), None)
+    return _Mount(own[own.index("-") + 1], _plain(own[3]), _plain(own[4])) if own else _Mount()
 
 
-def _mount_of(folder: Path) -> str:
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        lines = (PROC / f"self/fdinfo/{descriptor}").read_text().splitlines()
-    finally:
-        os.close(descriptor)
-    return next((line.split()[1] for line in lines if line.startswith("mnt_id:")), "")
+def _plain(name: str) -> str:
+    """A name of `mountinfo` without its escapes."""
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), name)
 
 
-def _mounted(name: str) -> str:
+def _mounted(names: Iterable[str]) -> str:
     """Whether a file of that name is mounted by itself somewhere, as containers do: replaced, it would vanish there."""
     unseen = "a container may have mounted the file by itself, and not all processes can be looked at"
     try:
@@ -125,10 +141,11 @@ def _mounted(name: str) -> str:
         whole = False
     if not whole:
         return unseen
+    marks = [b" " + os.fsencode(name.translate(_ESCAPED)) + b" " for name in names]
     seen: set[str] = set()
     for process in processes:
         try:
-            if _mounts(PROC / process, name, seen):
+            if _mounts(PROC / process, marks, seen):
                 return f"process {process} has the file mounted by itself"
         except PermissionError:
             return unseen
@@ -137,7 +154,7 @@ def _mounted(name: str) -> str:
     return ""
 
 
-def _mounts(process: Path, name: str, seen: set[str]) -> bool:
+def _mounts(process: Path, marks: Sequence[bytes], seen: set[str]) -> bool:
     """Whether a process sees such a mount; each mount namespace that we may name is read once."""
     try:
         space = str((process / "ns/mnt").readlink())
@@ -147,4 +164,4 @@ def _mounts(process: Path, name: str, seen: set[str]) -> bool:
         return False
     text = (process / "mountinfo").read_bytes()
     seen.add(space)
-    return b"/" + os.fsencode(name.translate(_ESCAPED)) + b" " in text
+    return any(mark in text for mark in marks)

@@ -92,8 +92,7 @@ class _Rewrite:
 
     def run(self, path: Path) -> Work:
         handle = self._handle
-        if why := obstacle(handle.place):
-            raise Unproved(why)
+        self._look()
         factor = float(self._item.options.get("space_factor") or 1)
         space.choose(handle.path, temp=0, journal=0, twin=self._before.live_bytes, factor=factor)
         began, old = perf_counter(), handle.place.inode
@@ -121,6 +120,11 @@ class _Rewrite:
     def _enter(self, stage: str, message: str = "") -> None:
         self._stage = stage
         self._report.stage(stage, message)
+
+    def _look(self) -> None:
+        """See that nothing speaks against it: before the work, and once more before the exchange."""
+        if why := obstacle(self._handle.place):
+            raise Unproved(why)
 
     def _alone(self) -> tuple[Lease, int]:
         """Shut everybody else out, before the first page is read."""
@@ -175,6 +179,7 @@ class _Rewrite:
 
     def _place(self, new: Twin, lease: Lease, descriptor: int) -> None:
         handle = self._handle
+        self._look()
         wal = handle.header.wal
         note = {"inode": handle.place.inode, "by": new.inode, "wal": wal}
         self._report.note(json.dumps({"new_file": note}))

@@ -270,6 +270,15 @@ def test_a_program_that_comes_meanwhile_is_let_in_and_loses_nothing(
     assert lab.own_files(path) == [path.name]
 
 
+def test_a_long_copy_is_given_up_as_soon_as_somebody_comes(lab: Any, newcomer: Callable[[Path, str], Newcomer]) -> None:
+    path = lab.make(rows=60_000, free=0.1)
+    item, one = planned(lab, path), newcomer(path, "delete")
+    recorder = Recorder(lambda name: one.comes() if name == rewrite.COPYING else None)
+    lab.done(path, item, recorder)
+    assert one.says()[:2] == ["going", "written"]
+    assert [stage.partition(":")[0] for stage in recorder.stages][:2] == [rewrite.COPYING, "in place instead"]
+
+
 @JOURNALS
 def test_a_program_that_comes_at_the_very_exchange_has_it_undone(
     lab: Any, newcomer: Callable[[Path, str], Newcomer], monkeypatch: pytest.MonkeyPatch, journal: str
@@ -293,6 +302,17 @@ def test_a_program_that_comes_at_the_very_exchange_has_it_undone(
     assert asked(path, "SELECT a FROM t WHERE id = -1") == [("kept",)]
     assert asked(path, "PRAGMA journal_mode") == [(journal,)]
     assert lab.own_files(path) == [path.name]
+
+
+def test_a_hard_link_that_is_made_meanwhile_keeps_its_file(lab: Any) -> None:
+    path, link = lab.make(), lab.folder / "link.db"
+    item, old = planned(lab, path), inode(path)
+    recorder = Recorder(lambda name: os.link(path, link) if name == rewrite.CHECKING else None)
+    with pytest.raises(Refused, match="hard links"):
+        lab.done(path, item, recorder)
+    assert inode(path) == inode(link) == old
+    link.unlink()
+    assert lab.done(path, planned(lab, path))[1].effective == "yes"
 
 
 # Keeps a way to open a file later without its name, and is no opener yet.
@@ -406,8 +426,8 @@ def test_where_nobody_can_tell_it_is_done_in_place(
 
 @needs_root
 def test_a_file_that_a_container_has_mounted_by_itself_is_not_replaced(lab: Any) -> None:
-    path = lab.make()
-    point = lab.folder / "mounted here.db"
+    path, point = lab.folder / "our \\ own.db", lab.folder / "theirs.db"
+    lab.make().rename(path)
     point.touch()
     script = f'mount --bind "{path}" "{point}" && echo mounted && read line'
     container = subprocess.Popen(
@@ -417,6 +437,7 @@ def test_a_file_that_a_container_has_mounted_by_itself_is_not_replaced(lab: Any)
     try:
         assert container.stdout.readline() == "mounted\n"
         assert "mounted by itself" in str(planned(lab, path).evidence["why_in_place"])
+        assert planned(lab, lab.make()).method == rewrite.METHOD
     finally:
         container.communicate("\n")
     assert planned(lab, path).method == rewrite.METHOD
