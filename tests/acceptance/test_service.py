@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,10 +18,12 @@ import pytest
 from dbupkeep.app import App
 from dbupkeep.clock import SystemClock
 from dbupkeep.codec import to_json
+from dbupkeep.config.units import read_duration
 from dbupkeep.jobs import Job
 from dbupkeep.ledger import JobQuery
 from dbupkeep.schedules import Standing
 from dbupkeep.testing.pair_kit import eventually
+from dbupkeep.views.cli.working import GRACE
 
 pytestmark = pytest.mark.slow
 
@@ -287,6 +292,18 @@ def test_the_unit_that_systemd_reads(served: Service) -> None:
     assert "SuccessExitStatus=3 4" in text
     assert f"serve --config {served.folder}/my.toml" in text
     assert "User=app" in text
+    assert {"NoNewPrivileges=yes", "ProtectSystem=full", "UMask=0077"} <= set(text.splitlines())
+    limit = re.search(r"^TimeoutStopSec=(\d+min)$", text, re.MULTILINE)
+    assert limit
+    assert read_duration(GRACE) < read_duration(limit[1]), "it would be killed while it still waits for what runs"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+def test_systemd_finds_no_fault_in_the_unit(served: Service) -> None:
+    unit = served.folder / "dbupkeep.service"
+    unit.write_text(served.cli("install", "systemd", "--user", "root").out)
+    checked = subprocess.run(["systemd-analyze", "verify", str(unit)], check=False, capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
 
 
 def test_a_schedule_in_plain_words(served: Service) -> None:

@@ -18,7 +18,8 @@ ExecReload=/bin/kill -HUP $MAINPID
 User={user}
 Restart=on-failure
 RestartSec=5
-# A stop lets what runs come to its end; after this long it is killed, and taken over at the next start.
+# A stop lets what runs come to its end for --grace (20 minutes), then stops it; what cannot be stopped is killed after
+# this long. Either is made again at the next start.
 TimeoutStopSec=30min
 # Only the service itself is told to stop: it tells its workers.
 KillMode=mixed
@@ -31,7 +32,22 @@ StateDirectoryMode=0700
 UMask=0077
 IOSchedulingClass=idle
 Nice=10
+# Databases may lie anywhere and hooks may be any program, so both keep their rights; the system itself is closed to them.
+# Processes of others stay visible (no ProtectProc, no PrivateTmp): who else has a SQLite file open is read from there.
 NoNewPrivileges=yes
+ProtectSystem=full
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
 
 [Install]
 WantedBy=multi-user.target
