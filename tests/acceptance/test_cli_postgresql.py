@@ -45,6 +45,16 @@ def test_planned_then_run_then_nothing_left(cli: Cli, server: Server) -> None:
     bench.database.drop()
 
 
+def test_the_jobs_of_a_run_share_sessions(cli: Cli, newest: Workbench) -> None:
+    for name in ("a", "b", "c", "d"):
+        newest.bloat(name)
+    opened = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+    before = newest.database.value(opened)
+    done = cli("run", newest.database.url, *BOTH, "--json")
+    assert done.json["children"]["completed"] == 8
+    assert newest.database.value(opened) - before <= 4, "one to survey, one to work, and those that ask here"
+
+
 def test_a_saved_plan_is_applied_as_it_is_and_refused_when_it_no_longer_fits(cli: Cli, newest: Workbench) -> None:
     newest.bloat()
     saved = cli("plan", newest.database.url, *BOTH, "--save", "--json").json["id"]
