@@ -31,7 +31,7 @@ BACKPORTS = {"typing_extensions"}
 
 # Which part of the package may import a third-party library; a part is a module or a package, by dotted prefix.
 PLACES = {
-    "apsw": ("engines.sqlite", "ledgers.sqlite", "queues.embedded"),
+    "apsw": ("engines.sqlite", "ledgers.sqlite", "ledgers.copies", "queues.embedded"),
     "psycopg": ("engines.postgresql", "ledgers.postgresql", "queues.pgqueuer"),
     "pgqueuer": ("queues.pgqueuer",),
     "uuid_utils": ("clock",),
