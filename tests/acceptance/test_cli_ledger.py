@@ -94,6 +94,9 @@ def test_what_was_there_is_kept(cli: Cli, ledger: Path, bloated: Path) -> None:
     assert len(cli("jobs", "--json").json["jobs"]) == 1
     assert len(cli("jobs", "--json", "--ledger", done["kept"]).json["jobs"]) == 2
     assert stat.S_IMODE(Path(done["kept"]).stat().st_mode) == 0o600
+    trail = cli("audit", "list", "--json").json
+    assert "ledger_restore" in [act["what"] for act in trail["acts"]]
+    assert cli("audit", "verify").code == 0
     assert cli("ledger", "restore", done["kept"], "--force").code == 0
     assert len(cli("jobs", "--json").json["jobs"]) == 2
     assert cli("run", "app.db").code == 0

@@ -8,11 +8,13 @@ from typing import Any
 import click
 
 from dbupkeep.app import default_ledger, ledger_file
+from dbupkeep.audit import Act
 from dbupkeep.clock import SystemClock
 from dbupkeep.ledgers import copies
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
+from dbupkeep.views.cli.requests import user
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -48,6 +50,13 @@ def restore(console: Console, copy: Path, *, force: bool) -> int:
     """
     place = ledger_file(console.ledger, to="restore")
     found, kept = copies.restore(copy.absolute(), place, SystemClock().now(), force=force)
+    with (
+        console.app() as app
+    ):  # the trail that was restored says so itself; what it had after the copy is in what was kept
+        act = Act(
+            who=user(), what="ledger_restore", on=str(copy), detail={"kept": str(kept or ""), "event": found.event}
+        )
+        app.lifecycle.record(act)
     text = f"Restored {words.name(str(place))} from {words.name(str(copy))}: {_said(found)}."
     if kept is not None:
         text += f" What was there is {words.name(str(kept))}."
