@@ -11,6 +11,7 @@ from dbupkeep.definitions import Target
 from dbupkeep.jobs import Job, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.views.page import filters, squares
+from dbupkeep.views.page.memory import AtHand, Memory
 from dbupkeep.views.page.room import room
 from dbupkeep.views.page.sheet import ToLook
 from dbupkeep.views.pictures.heatmap import STEPS, heatmap
@@ -58,11 +59,11 @@ class Fleet:
 
 
 @router.get("/databases")
-def databases(sheet: ToLook, q: str = "") -> HTMLResponse:
+def databases(sheet: ToLook, memory: AtHand, q: str = "") -> HTMLResponse:
     """All databases by their newest runs; none is opened for it."""
     reader, wanted = sheet.reader, filters.read(q)
     runs = reader.jobs(JobQuery(roots=True), limit=RUNS).jobs
-    known = [each for each in _known(reader, runs) if wanted.fits(each.parent, each.name)]
+    known = [each for each in _known(reader, memory, runs) if wanted.fits(each.parent, each.name)]
     places = [target for target in sheet.desk.config().targets.values() if target.is_fleet]
     found = list(_fleets(known, places, _discoveries(reader, runs), sheet.root))
     return sheet.show(
@@ -70,7 +71,7 @@ def databases(sheet: ToLook, q: str = "") -> HTMLResponse:
     )
 
 
-def _known(reader: Reader, runs: Iterable[Job]) -> Sequence[squares.Known]:
+def _known(reader: Reader, memory: Memory, runs: Iterable[Job]) -> Sequence[squares.Known]:
     """Each database by the newest of some runs that was on it."""
     parents: dict[str, Job] = {}
     operations: list[Job] = []
@@ -80,7 +81,7 @@ def _known(reader: Reader, runs: Iterable[Job]) -> Sequence[squares.Known]:
         parents |= {job.target: job for job in new}
         if new:
             operations += reader.jobs(JobQuery(correlation_id=run.id, types=OPERATION), limit=OPERATIONS).jobs
-    return squares.known(parents.values(), operations)
+    return squares.known(parents.values(), operations, memory.planned_bytes)
 
 
 def _discoveries(reader: Reader, runs: Iterable[Job]) -> Sequence[Job]:

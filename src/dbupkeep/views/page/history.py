@@ -7,6 +7,7 @@ from fastapi.responses import HTMLResponse
 from dbupkeep.ledger import JobQuery
 from dbupkeep.views import words
 from dbupkeep.views.page import past
+from dbupkeep.views.page.memory import AtHand
 from dbupkeep.views.page.room import room
 from dbupkeep.views.page.sheet import ToLook
 from dbupkeep.views.pictures.gains import gains
@@ -28,12 +29,13 @@ LISTED = 25
 
 
 @router.get("/history")
-def history(sheet: ToLook, target: str = "") -> HTMLResponse:
+def history(sheet: ToLook, memory: AtHand, target: str = "") -> HTMLResponse:
     """The past; `target` is the key of one database."""
     reader = sheet.reader
     samples = reader.measurements(target=target, limit=SAMPLES)
     runs = reader.jobs(JobQuery(roots=True), limit=RUNS).jobs
-    tallies = [each for each in past.tallies(runs, samples) if each.operations]
+    gained_by = past.gained_on(samples, target) if target else memory.gain
+    tallies = [each for each in past.tallies(runs, samples, gained_by) if each.gained or each.run.stats.completed]
     days = len({(each.run.started_at or each.run.created_at).astimezone().date() for each in tallies}) > 1
     seconds = past.points(samples[:POINTS], of="seconds")
     gained = past.points(samples[:POINTS], of="bytes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Annotated
 
@@ -17,17 +17,13 @@ KEPT = 50_000
 """Ended parents whose sum is remembered."""
 
 
-FRESH = timedelta(seconds=10)
-"""How long a count of databases is good for: with thousands it takes a moment."""
-
-
 class Memory:
     """Sums over what has ended, which only a retry changes."""
 
     def __init__(self, reader: Reader) -> None:
         """Begin with nothing."""
         self._reader = reader
-        self._databases: tuple[datetime, int] | None = None
+        self._planned = lru_cache(maxsize=KEPT)(self._bytes_of_plan)
         self._ended = lru_cache(maxsize=KEPT)(self._gain_of_ended)
 
     def gain(self, job: Job) -> int:
@@ -44,12 +40,14 @@ class Memory:
         """The same of several jobs."""
         return sum(self.gain(job) for job in jobs)
 
-    def databases(self, now: datetime) -> int:
-        """How many databases ever had a job."""
-        kept = self._databases
-        if kept is None or not timedelta() <= now - kept[0] < FRESH:
-            kept = self._databases = (now, len(self._reader.targets()))
-        return kept[1]
+    def planned_bytes(self, parent: Job) -> int | None:
+        """How big a database was when it was planned; a plan never changes."""
+        return self._planned(parent.plan_id) if parent.plan_id else None
+
+    def _bytes_of_plan(self, plan_id: str) -> int | None:
+        plan = self._reader.get("plan", plan_id) or {}
+        size = (plan.get("facts") or {}).get("bytes")
+        return int(size) if isinstance(size, (int, float)) else None
 
     def _gain_of_ended(self, job_id: str, _finished_at: datetime | None) -> int:
         return self.sum(self._reader.children(job_id))

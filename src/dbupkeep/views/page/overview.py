@@ -89,7 +89,7 @@ def _state(
     bad = {each.entry.job.target for each in found}
     failed = {each.entry.job.target for each in found if each.sort is trouble.Sort.FAILED}
     return State(
-        databases=memory.databases(sheet.now),
+        databases=len(sheet.reader.targets()),
         troubled=len(bad),
         failed=len(failed),
         running=sum(not run.status.ended for run in newest),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -28,11 +28,10 @@ SHORTEST = 0.001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """One run, and what was measured in it."""
+    """One run, and what came of it."""
 
     run: Job
     gained: int
-    operations: int
     total: int | None  # bytes of all that was maintained by then
 
     def bar(self, href: str, *, days: bool) -> Bar:
@@ -74,31 +73,30 @@ def place(target: str) -> str:
     return unquote(target.rpartition("/")[2] or target, errors="surrogateescape")
 
 
-def tallies(runs: Iterable[Job], samples: Sequence[Measurement]) -> Sequence[Tally]:
-    """The runs, oldest first, each with what was measured while it went on; `samples` are newest first.
+def tallies(runs: Iterable[Job], samples: Sequence[Measurement], gained: Callable[[Job], int]) -> Sequence[Tally]:
+    """The runs in the order of their ends, each with what it gave back, and how big all was then.
 
-    Runs from before the oldest sample are left out: of them nothing is known any more. Of runs side by side one that is
-    on the sample's own database has it, else the one that began last.
+    `samples` are of any order; what runs go on are left out, and so are those that ended before the oldest sample.
     """
     oldest_first = sorted(samples, key=lambda sample: sample.at)
     if not oldest_first:
         return []
-    began = oldest_first[0].at
-    known = [run for run in sorted(runs, key=_start) if (run.finished_at or began) >= began]
-    measured: dict[str, list[Measurement]] = {run.id: [] for run in known}
-    for sample in oldest_first:
-        if run := _run_of(sample, known):
-            measured[run.id].append(sample)
-    sizes = _first_sizes(oldest_first)
-    found = []
-    for run in known:
-        for sample in measured[run.id]:
+    sizes, found, done = _first_sizes(oldest_first), list[Tally](), 0
+    ended = [run for run in runs if run.finished_at and run.finished_at >= oldest_first[0].at]
+    for run in sorted(ended, key=_end):
+        while done < len(oldest_first) and oldest_first[done].at <= _end(run):
+            sample = oldest_first[done]
             if (sample.target, sample.object) in sizes and _counts(sample):
                 sizes[sample.target, sample.object] = sample.bytes_after
-        gained = sum(sample.gain for sample in measured[run.id])
-        total = sum(sizes.values()) if sizes else None
-        found.append(Tally(run=run, gained=gained, operations=len(measured[run.id]), total=total))
+            done += 1
+        found.append(Tally(run=run, gained=gained(run), total=sum(sizes.values()) if sizes else None))
     return found
+
+
+def gained_on(samples: Iterable[Measurement], target: str) -> Callable[[Job], int]:
+    """What a run gave back on one database, as far as was measured while it went on."""
+    own = [sample for sample in samples if sample.target == target]
+    return lambda run: sum(sample.gain for sample in own if _start(run) <= sample.at <= _end(run))
 
 
 def points(samples: Iterable[Measurement], *, of: str) -> Sequence[Point]:
@@ -181,20 +179,9 @@ def _counts(sample: Measurement) -> bool:
     return not sample.object or sample.operation in REWRITES
 
 
-def _run_of(sample: Measurement, runs: Sequence[Job]) -> Job | None:
-    around = [run for run in runs if _start(run) <= sample.at and (run.finished_at or sample.at) >= sample.at]
-    own = [run for run in around if run.target == sample.target]
-    found = own or around
-    return found[-1] if found else None
-
-
 def _start(run: Job) -> datetime:
     return run.started_at or run.created_at
 
 
-def by_target(samples: Iterable[Measurement]) -> Mapping[str, Sequence[Measurement]]:
-    """Samples by their target, newest first in each."""
-    found: dict[str, list[Measurement]] = {}
-    for sample in samples:
-        found.setdefault(sample.target, []).append(sample)
-    return found
+def _end(run: Job) -> datetime:
+    return run.finished_at or _start(run)

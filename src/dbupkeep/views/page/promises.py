@@ -30,7 +30,7 @@ CANCEL_RUN = Button(
     promise="What runs is told to stop now, what waits is given up. No database is left half changed: see each operation.",
 )  # fmt: skip
 RETRY_RUN = Button(
-    verb="retry", label="Try again", promise="Gives another attempt to what failed, was put off or was cancelled, and to nothing else.",
+    verb="retry", label="Try again", promise="Gives another attempt to what failed, was deferred or was cancelled, and to nothing else.",
 )  # fmt: skip
 SKIP = Button(verb="skip", label="Skip", promise="Leaves this operation out of this run; what waits for it goes on.")
 RETRY = Button(verb="retry", label="Try again", promise="Gives this operation another attempt.")
@@ -53,7 +53,7 @@ HALF_DONE: Mapping[tuple[str, str], str] = {
 def of_run(run: Job) -> Sequence[Button]:
     """What may be asked of a run, or of a database of one."""
     if run.status.ended:
-        return [RETRY_RUN] if run.status in RETRIABLE or run.stats.failed or run.stats.deferred else []
+        return [RETRY_RUN] if any((run.stats.failed, run.stats.deferred, run.stats.cancelled)) else []
     if run.cancel_requested:
         return []
     pausing = [] if not run.is_root else [RESUME] if run.paused else [PAUSE]

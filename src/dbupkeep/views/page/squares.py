@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,28 +39,37 @@ class Known:
         )
 
 
-def known(parents: Iterable[Job], operations: Iterable[Job]) -> Sequence[Known]:
-    """Databases by their names, made of their newest parents and the operations below those."""
+def known(parents: Iterable[Job], operations: Iterable[Job], planned: Callable[[Job], int | None]) -> Sequence[Known]:
+    """Databases by their names, made of their newest parents and the operations below those.
+
+    `planned` gives the bytes of a database as its plan saw them; it is asked where no operation says how big the whole is.
+    """
     below: dict[str, list[Job]] = {}
     for job in operations:
         below.setdefault(job.parent_id, []).append(job)
-    found = [_known(parent, below.get(parent.id, [])) for parent in parents]
+    found = [_known(parent, below.get(parent.id, []), planned) for parent in parents]
     return sorted(found, key=lambda each: each.name)
 
 
-def _known(parent: Job, jobs: Sequence[Job]) -> Known:
+def _known(parent: Job, jobs: Sequence[Job], planned: Callable[[Job], int | None]) -> Known:
     size = free = None
     for job in sorted(jobs, key=lambda each: each.finished_at or each.created_at):
-        if figures := _figures(job):
-            size, free = _sizes(figures, size, free)
-    planned = [
+        if not job.config.get("object"):  # of an object the figures are its own
+            size, free = _sizes(_figures(job), size, free)
+    if size is None:
+        size = planned(parent)
+    expected = sum(
         int((job.estimate or {}).get("gain_bytes") or 0) for job in jobs if job.status is not JobStatus.COMPLETED
-    ]
-    if free is None and any(planned):
-        free = sum(planned)
+    )
     bad = next((job for job in jobs if job.status in BAD), None)
-    why = str((bad.error or {}).get("message") or bad.reason or bad.status.value) if bad else ""
-    return Known(target=parent.target, name=parent.name, parent=parent, bytes=size, reclaimable=free, trouble=why)
+    return Known(
+        target=parent.target,
+        name=parent.name,
+        parent=parent,
+        bytes=size,
+        reclaimable=expected if free is None and jobs else free,
+        trouble=str((bad.error or {}).get("message") or bad.reason or bad.status.value) if bad else "",
+    )
 
 
 def _figures(job: Job) -> Mapping[str, Any]:
@@ -71,6 +80,7 @@ def _figures(job: Job) -> Mapping[str, Any]:
 
 
 def _sizes(figures: Mapping[str, Any], size: int | None, free: int | None) -> tuple[int | None, int | None]:
+    """Bytes, and those of free pages, where the figures have them; else what was known before."""
     pages, unused, page = (figures.get(name) for name in ("pages", "free_pages", "page_size"))
     if isinstance(figures.get("bytes"), (int, float)):
         size = int(figures["bytes"])

@@ -37,8 +37,7 @@ def tally_rows(found: Iterable[Tally]) -> Rows:
     """Runs with what they gave back, newest first."""
     rows = [
         (
-            words.name(each.run.name), words.moment(each.run.started_at or each.run.created_at), words.size(each.gained),
-            each.operations, words.size(each.total),
+            words.name(each.run.name), words.moment(each.run.started_at or each.run.created_at), words.size(each.gained), words.size(each.total),
         )
         for each in found
     ]  # fmt: skip
@@ -74,7 +73,7 @@ def jobs_said(run: Job) -> str:
     stats = run.stats
     said = (
         (stats.completed, "done"), (stats.running, "running"), (stats.pending, "waiting"), (stats.failed, "failed"),
-        (stats.deferred, "put off"), (stats.cancelled, "cancelled"), (stats.skipped, "skipped"),
+        (stats.deferred, "deferred"), (stats.cancelled, "cancelled"), (stats.skipped, "skipped"),
     )  # fmt: skip
     return ", ".join(f"{count:,} {word}" for count, word in said if count) or "nothing yet"
 

@@ -210,7 +210,7 @@ def counted(jobs: Iterable[Job]) -> str:
 
 WORDS: Mapping[JobStatus, str] = {
     JobStatus.COMPLETED: "done", JobStatus.RUNNING: "running", JobStatus.PENDING: "waiting", JobStatus.FAILED: "failed",
-    JobStatus.DEFERRED: "put off", JobStatus.CANCELLED: "cancelled", JobStatus.SKIPPED: "skipped",
+    JobStatus.DEFERRED: "deferred", JobStatus.CANCELLED: "cancelled", JobStatus.SKIPPED: "skipped",
 }  # fmt: skip
 
 _ORDER: Sequence[JobStatus] = (

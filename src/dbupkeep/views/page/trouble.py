@@ -1,4 +1,4 @@
-"""What was not done, and why: of each job's newest run what failed, was put off, or was done to no effect."""
+"""What was not done, and why: of each job's newest run what failed, was deferred, or was done to no effect."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Sort(StrEnum):
     """What is wrong, the worst first."""
 
     FAILED = "failed"
-    OFTEN = "put off again and again"
-    DEFERRED = "put off"
+    OFTEN = "deferred again and again"
+    DEFERRED = "deferred"
     INEFFECTIVE = "no effect"
 
 
@@ -42,7 +42,7 @@ class Trouble:
     @property
     def said(self) -> str:
         """What is wrong, in words."""
-        return f"put off {self.entry.in_a_row} runs in a row" if self.sort is Sort.OFTEN else self.sort.value
+        return f"deferred {self.entry.in_a_row} runs in a row" if self.sort is Sort.OFTEN else self.sort.value
 
     @property
     def is_new_attempt_possible(self) -> bool:

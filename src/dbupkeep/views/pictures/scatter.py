@@ -44,7 +44,12 @@ def _axes(marks: Sequence[float], x: Scale, y: Scale, told: Callable[[float], st
         yield line(x(value), TOP, x(value), SIDE - BOTTOM, kind="grid")
         yield line(LEFT, y(value), SIDE - RIGHT, y(value), kind="grid")
         if number % every == 0:
-            yield text(x(value), SIDE - BOTTOM + 16, told(value), kind="tick", anchor="middle")
+            yield text(x(value), SIDE - BOTTOM + 16, told(value), kind="tick", anchor=_anchor(number, len(marks)))
             yield text(LEFT - 8, y(value) + 4, told(value), kind="tick", anchor="end")
     yield text((LEFT + SIDE - RIGHT) / 2, SIDE - 6, "predicted →", kind="axis", anchor="middle")
     yield text(LEFT, TOP - 2, "↑ actual", kind="axis")
+
+
+def _anchor(number: int, count: int) -> str:
+    """The last mark's text stays inside."""
+    return "end" if number == count - 1 else "middle"

@@ -138,7 +138,10 @@ function moved(jobs) {
     const about = progress.source === "estimated" && progress.fraction < 1 ? "≈" : "";
     const text = known ? `${about}${Math.round(progress.fraction * 100)} %` : "at work";
     for (const share of main.querySelectorAll(`[data-share="${CSS.escape(id)}"]`)) share.textContent = text;
-    for (const stage of main.querySelectorAll(`[data-stage="${CSS.escape(id)}"]`)) stage.textContent = progress.stage || "";
+    for (const stage of main.querySelectorAll(`[data-stage="${CSS.escape(id)}"]`)) {
+      stage.textContent = progress.stage || "";
+      stage.classList.toggle("blocked", /^(blocked by|waiting for)/.test(stage.textContent));
+    }
   }
 }
 

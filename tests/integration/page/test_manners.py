@@ -1,0 +1,208 @@
+"""What holds of every page: hostile names stay names, keys, a phone's width, no script, dark and light, contrast."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from dbupkeep.config import Config
+from dbupkeep.definitions import Target
+from dbupkeep.errors import OperationError
+from tests.integration.page.served import HOSTILE, TOKEN, Site, Visit, configuration, site_on
+
+pytestmark = [pytest.mark.slow, pytest.mark.engine("chromium")]
+
+
+def test_hostile_names_run_no_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visit: Visit) -> None:
+    monkeypatch.setenv("DBUPKEEP_TOKEN", TOKEN)
+    with site_on(tmp_path, hostile()) as site:
+        site.play.tables = [
+            f"public.{HOSTILE}",
+            "javascript:window.ran=1",
+            "</title></svg><script>window.ran=1</script>",
+        ]
+        site.play.faults[f"public.{HOSTILE}"] = OperationError(f"index {HOSTILE} is broken", hint=f"`{HOSTILE}`")
+        site.submit(f"{HOSTILE}.db", parallel=3)
+        site.submit_many([f"{HOSTILE}.db", "javascript:window.ran=1"], name=HOSTILE)
+        site.work()
+        page = visit(site.url).comes()
+        for place in site.places():
+            page.goto(f"{site.url}{place}")
+            for fold in page.locator("main details:not(.ask) > summary").all():
+                if fold.is_visible() and not fold.locator("xpath=..").evaluate("it => it.open"):
+                    fold.click()
+            assert page.evaluate("window.ran") is None, place
+            assert page.locator("main img, main script, [href^='javascript:']").count() == 0, place
+        page.goto(f"{site.url}/?q={HOSTILE}")
+        assert page.evaluate("window.ran") is None
+        expect(page.locator("#q")).to_have_value(" ".join(HOSTILE.split()))
+        page.goto(f"{site.url}/")
+        assert HOSTILE in page.locator("table.runs").inner_text()
+        # What comes by the stream is put in place by the script, and is a name, too.
+        site.play.hold("vacuum")
+        run = site.submit(f"{HOSTILE}-live.db", operations="vacuum")
+        site.begin_to_work()
+        expect(page.locator(".card")).to_contain_text("<img src=x")
+        page.goto(f"{site.url}/runs/{run.id}")
+        site.play.held["vacuum"].set()
+        site.await_status(run.id, "failed")
+        expect(page.locator("h1 .badge")).to_contain_text("failed")
+        assert page.evaluate("window.ran") is None
+
+
+def hostile() -> Config:
+    config = configuration()
+    job = replace(config.jobs["nightly"], name=HOSTILE)
+    target = Target(name=HOSTILE, url=f"scripted:///{HOSTILE}", pattern="*.db")
+    return replace(config, jobs={HOSTILE: job}, targets={HOSTILE: target})
+
+
+def test_the_way_in_and_out(site: Site, visit: Visit) -> None:
+    visitor = visit(site.url)
+    page = visitor.stranger()
+    page.goto(f"{site.url}/schedule")
+    expect(page.locator("h1")).to_have_text("Log in")
+    page.fill("#token", "a wrong one")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_have_text("That is no valid token.")
+    page.fill("#token", TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("h1")).to_have_text("Schedule")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator("h1")).to_have_text("Log in")
+    visitor.complaints.clear()  # a browser notes the status of a wrong token
+
+
+def test_keys(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes()
+    page.keyboard.press("/")
+    expect(page.locator("#q")).to_be_focused()
+    page.keyboard.type("jk?")
+    expect(page.locator("#q")).to_have_value("jk?")
+    page.locator("h1").click()
+    page.keyboard.press("j")
+    expect(page.locator("main .row-link").first).to_be_focused()
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    first = page.locator("main .row-link").first
+    expect(first).to_be_focused()
+    assert first.evaluate("it => getComputedStyle(it).outlineStyle") == "solid"
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/runs/**")
+    page.keyboard.press("j")
+    expect(page.locator("summary.row").first).to_be_focused()
+    before = page.locator("details.operation").first.evaluate("it => it.open")
+    page.keyboard.press("Enter")
+    assert page.locator("details.operation").first.evaluate("it => it.open") is not before
+    page.keyboard.press("g")
+    page.keyboard.press("h")
+    page.wait_for_url("**/history")
+
+
+def test_a_phone_needs_no_scrolling_to_the_side(troubled: Site, visit: Visit) -> None:
+    troubled.submit("a-database-with-a-very-long-name-that-has-no-place-to-break-at-all-in-it.db")
+    troubled.work()
+    page = visit(troubled.url).comes(viewport={"width": 380, "height": 800}, has_touch=True)
+    for place in troubled.places():
+        page.goto(f"{troubled.url}{place}")
+        for fold in page.locator("details.operation > summary").all():
+            fold.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 380, place
+
+
+def test_without_script_everything_is_there_and_buttons_work(site: Site, visit: Visit) -> None:
+    site.play.hold("vacuum")
+    run = site.submit("app.db")
+    site.begin_to_work()
+    page = visit(site.url).comes(f"/runs/{run.id}", java_script_enabled=False)
+    expect(page.locator(".line")).to_have_text("read once; reload for news")
+    expect(page.locator("#theme")).to_be_hidden()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".notice")).to_contain_text("Paused")
+    page.get_by_text("Cancel…").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    site.await_status(run.id, "cancelled")
+    for place in site.places():
+        page.goto(f"{site.url}{place}")
+        expect(page.locator("h1")).to_be_visible()
+
+
+def test_dark_and_light_by_the_system_and_by_choice(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes(color_scheme="dark")
+    assert _paper(page) < 0.1
+    page.get_by_role("button", name="Dark or light colours").click()
+    assert _paper(page) > 0.9
+    page.reload()
+    assert _paper(page) > 0.9, "the choice is kept"
+    assert page.locator("html").get_attribute("data-theme") == "light", "by the server, so that nothing flashes"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_of_all_text_is_at_least_that_of_wcag_aa(troubled: Site, visit: Visit, scheme: str) -> None:
+    page = visit(troubled.url).comes(color_scheme=scheme)
+    for place in troubled.places():
+        page.goto(f"{troubled.url}{place}")
+        assert page.evaluate(CONTRAST) == [], place
+
+
+def test_all_addresses_are_below_the_path_that_a_proxy_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUPKEEP_TOKEN", TOKEN)
+    config = configuration()
+    config = replace(config, server=replace(config.server, root_path="/upkeep"))
+    with site_on(tmp_path, config) as site:
+        run = site.submit("app.db")
+        site.work()
+        for place in ("/", f"/runs/{run.id}", "/schedule", "/history", "/databases"):
+            asked = Request(f"{site.url}{place}", headers={"Authorization": f"Bearer {TOKEN}"})  # noqa: S310 - our own
+            with urlopen(asked) as answer:  # noqa: S310 - our own
+                text = answer.read().decode()
+            assert addresses(text), place
+            assert [each for each in addresses(text) if not each.startswith(("/upkeep/", "#", "?"))] == [], place
+
+
+def addresses(html: str) -> list[str]:
+    return re.findall(r'(?:href|src|action|data-root)="([^"]*)"', html)
+
+
+def test_pages_print_without_what_only_a_screen_can_do(troubled: Site, visit: Visit, tmp_path: Path) -> None:
+    page = visit(troubled.url).comes()
+    page.emulate_media(media="print")
+    expect(page.locator(".filter")).to_be_hidden()
+    expect(page.locator("h1")).to_be_visible()
+
+
+def _paper(page: Page) -> float:
+    """How light the page is, 0 to 1."""
+    red, green, blue = page.evaluate(
+        "getComputedStyle(document.documentElement).backgroundColor.match(/[0-9]+/g).map(Number)"
+    )[:3]
+    return float(red + green + blue) / 765
+
+
+CONTRAST = """() => {
+  const numbers = (text) => { const n = text.match(/[0-9.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const light = ([r, g, b]) => { const c = [r, g, b].map((v) => v / 255).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * c[0] + .7152 * c[1] + .0722 * c[2]; };
+  const behind = (it) => { for (let at = it; at; at = at.parentElement) { const c = numbers(getComputedStyle(at).backgroundColor); if (c[3] === 1) return c; }
+    return [255, 255, 255, 1]; };
+  const bad = [];
+  for (const it of document.querySelectorAll("body *")) {
+    const own = [...it.childNodes].some((child) => child.nodeType === 3 && child.nodeValue.trim());
+    if (!own || !it.checkVisibility() || it.closest("option, datalist, title, :disabled")) continue;
+    const style = getComputedStyle(it);
+    const ink = numbers(it.closest("svg") ? style.fill : style.color);
+    const [one, two] = [light(ink), light(behind(it))].sort((a, b) => b - a);
+    const ratio = (one + .05) / (two + .05);
+    if (ratio < 4.5) bad.push(`${it.tagName}.${it.getAttribute("class")} "${it.textContent.trim().slice(0, 30)}" ${ratio.toFixed(2)}`);
+  }
+  return [...new Set(bad)];
+}"""

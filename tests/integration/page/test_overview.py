@@ -1,0 +1,74 @@
+"""The first page: how things are, what was not done and why, what comes next; and what a filter leaves of the runs."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from dbupkeep.testing.pair_kit import eventually
+from tests.integration.page.served import Site, Visit
+
+pytestmark = [pytest.mark.slow, pytest.mark.engine("chromium")]
+
+
+def test_an_empty_ledger_says_what_to_do(site: Site, visit: Visit) -> None:
+    page = visit(site.url).comes()
+    expect(page.locator("h1")).to_contain_text("No database was maintained yet.")
+    expect(page.locator("#runs")).to_be_visible()
+    expect(page.get_by_text("dbupkeep run path/to/app.db")).to_be_visible()
+    expect(page.locator(".line")).to_have_text("live")
+
+
+def test_what_was_not_done_is_told_with_why_and_what_to_do(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes()
+    expect(page.locator("h1")).to_contain_text("2 of 3 databases need a look.")
+    items = page.locator("section:has(#troubles) .item")
+    expect(items).to_have_count(2)
+    expect(items.nth(0)).to_contain_text("full.db reindex failed")
+    expect(items.nth(0)).to_contain_text("no space left on the device")
+    expect(items.nth(0).locator("code")).to_have_text("dbupkeep retry")
+    expect(items.nth(1)).to_contain_text("busy.db check deferred")
+    expect(page.locator("section:has(#next) .item")).to_have_count(2)
+
+
+def test_a_third_deferral_in_a_row_says_so(troubled: Site, visit: Visit) -> None:
+    for _ in range(2):
+        troubled.submit("busy.db", operations="check")
+        troubled.work()
+    page = visit(troubled.url).comes()
+    expect(page.locator(".item", has_text="busy.db")).to_contain_text("deferred 3 runs in a row")
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("table.runs tbody a").all_inner_texts()
+
+
+def test_the_filter_stands_in_the_address(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes()
+    assert names(page) == ["busy.db", "full.db", "fine.db"]
+    page.fill("#q", "state:failed")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url("**/?q=state%3Afailed")
+    assert names(page) == ["full.db"]
+    page.goto(f"{troubled.url}/?q=state:completed+fine")
+    assert names(page) == ["fine.db"]
+    page.get_by_role("link", name="show all").click()
+    eventually("all are shown", lambda: len(names(page)) == 3)
+
+
+def test_what_happens_comes_by_itself(site: Site, visit: Visit) -> None:
+    page = visit(site.url).comes()
+    expect(page.locator(".line")).to_have_text("live")
+    page.evaluate("window.unchanged = true")
+    site.play.hold("vacuum")
+    run = site.submit("app.db")
+    site.begin_to_work()
+    card = page.locator(".card", has_text="app.db")
+    expect(card).to_contain_text("running")
+    expect(card).to_contain_text("scanning the heap")
+    expect(card.locator("progress").first).to_have_js_property("value", 0.125)
+    site.play.held["vacuum"].set()
+    site.await_status(run.id, "completed")
+    expect(card).to_have_count(0)
+    expect(page.locator("h1")).to_contain_text("The one database is healthy.")
+    assert page.evaluate("window.unchanged"), "the page was loaded anew"

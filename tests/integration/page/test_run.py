@@ -1,0 +1,144 @@
+"""The page of a run: rows with evidence, buttons that do what they say, and thousands of rows in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from playwright.sync_api import expect
+
+from dbupkeep.jobs import Job
+from tests.integration.page.served import Site, Visit
+
+pytestmark = [pytest.mark.slow, pytest.mark.engine("chromium")]
+
+Held = tuple[Job, Sequence[Job]]
+
+
+@pytest.fixture
+def held(site: Site) -> Held:
+    """A run at work on its first operation, with another one waiting."""
+    site.play.hold("vacuum")
+    run = site.submit("app.db")
+    site.begin_to_work()
+    children = site.app.reader.children(run.id)
+    site.await_status(children[0].id, "running")
+    return run, children
+
+
+def test_pause_and_resume_by_click(site: Site, held: Held, visit: Visit) -> None:
+    run, (_, analyze) = held
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    expect(page.get_by_text("Starts nothing new; what runs goes on.")).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".notice")).to_contain_text("Paused: nothing new starts. 1 operation that runs goes on.")
+    assert site.job(run.id).paused
+    site.play.held["vacuum"].set()
+    expect(page.locator(".notice")).to_contain_text("Nothing runs.")
+    assert site.job(analyze.id).status == "pending"
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("h1")).to_contain_text("done")
+    assert site.await_status(run.id, "completed").outcome == "done"
+
+
+def test_cancel_is_asked_twice_and_says_what_becomes_of_what_is_half_done(site: Site, held: Held, visit: Visit) -> None:
+    run, (vacuum, _) = held
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    page.locator(f"[id='{vacuum.id}'] > summary").click()
+    page.get_by_text("Cancel statement…").click()
+    expect(page.get_by_text("what it does with what is half done is up to its engine")).to_be_visible()
+    assert site.job(vacuum.id).status == "running"
+    page.get_by_role("button", name="Cancel statement").click()
+    site.await_status(vacuum.id, "cancelled")
+    site.await_status(run.id, "completed")
+    expect(page.locator("h1")).to_contain_text("partly done")
+    page.get_by_role("button", name="Try again").first.click()
+    site.play.held["vacuum"].set()
+    assert site.await_status(vacuum.id, "completed").attempt == 2
+    expect(page.locator("h1")).to_contain_text("done")
+
+
+def test_stop_skip_and_limits_by_click(site: Site, held: Held, visit: Visit) -> None:
+    run, (vacuum, analyze) = held
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    page.get_by_text("Limits…").click()
+    page.get_by_label("Operations at a time").fill("1")
+    page.get_by_role("button", name="Set limits").click()
+    expect(page.locator(".facts").first).to_contain_text("1 operation at a time")
+    assert site.job(run.id).at_a_time == 1
+    page.locator(f"[id='{analyze.id}'] > summary").click()
+    page.get_by_role("button", name="Skip").click()
+    expect(page.locator(f"[id='{analyze.id}']")).to_contain_text("left out")
+    page.get_by_text("Stop after current…").click()
+    page.get_by_role("button", name="Stop after current").click()
+    expect(page.locator(".notice")).to_contain_text("Stopping: what runs comes to its end")
+    site.play.held["vacuum"].set()
+    site.await_status(vacuum.id, "completed")
+    expect(page.locator("h1")).to_contain_text("done")
+
+
+def test_what_cannot_be_done_is_told_on_a_page(troubled: Site, visit: Visit) -> None:
+    run = troubled.submit("late.db")
+    troubled.work()
+    visitor = visit(troubled.url)
+    page = visitor.comes(f"/runs/{run.id}")
+    token = page.locator("input[name=csrf_token]").first.input_value()
+    answer = page.request.post(
+        f"{troubled.url}/jobs/{run.id}/stop", form={"csrf_token": token}, headers={"Origin": troubled.url}
+    )
+    assert answer.status == 409
+    assert "That was not done" in answer.text()
+    assert page.request.get(f"{troubled.url}/runs/nothing").status == 404
+
+
+def test_an_error_is_told_with_its_kind_and_hint_and_linked_to(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes()
+    page.locator(".item", has_text="full.db").get_by_role("link").click()
+    row = page.locator(".operation.failed")
+    expect(row.locator(".drawer")).to_be_visible()  # unfolded, since the link leads to it
+    expect(row).to_contain_text("no space left on the device")
+    expect(row.locator(".hint")).to_contain_text("make room")
+    expect(row.locator(".pairs")).to_contain_text("engine")
+
+
+def test_rows_are_grouped_by_table_and_divided_into_pages(site: Site, visit: Visit) -> None:
+    site.play.tables = [f"public.t{number:03}" for number in range(90)]
+    site.play.faults["public.t077"] = ValueError("torn page")
+    run = site.submit("big.db", parallel=4)
+    site.work()
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    expect(page.locator(".table-group")).to_have_count(30)
+    expect(page.get_by_text("page 1 of 3")).to_be_visible()
+    page.get_by_role("link", name="next →").click()
+    expect(page.locator(".table-group").first).to_contain_text("public.t030")
+    page.fill("#q", "state:failed")
+    page.keyboard.press("Enter")
+    expect(page.locator(".operation")).to_have_count(2)
+    expect(page.locator(".operation").first).to_contain_text("torn page")
+
+
+def test_a_run_over_many_databases_shows_what_is_to_be_seen_first(site: Site, visit: Visit) -> None:
+    site.play.faults["vacuum"] = ValueError("torn page")
+    bad = site.submit_many(["bad.db"], name="nightly")
+    site.work()
+    del site.play.faults["vacuum"]
+    run = site.submit_many([f"tenant-{number:02}.db" for number in range(55)])
+    site.work()
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    expect(page.locator("details.database")).to_have_count(40)
+    expect(page.locator(".facts").first).to_have_text("55 databases: 55 done")
+    expect(page.get_by_text("page 1 of 2")).to_be_visible()
+    page.goto(f"{site.url}/runs/{bad.id}")
+    expect(page.locator("details.database .operation .row-why")).to_contain_text("torn page")
+    page.get_by_role("link", name="Only this database").click()
+    expect(page.locator("h1")).to_contain_text("bad.db")
+
+
+def test_the_timeline_has_bars_ghosts_and_a_table(site: Site, held: Held, visit: Visit) -> None:
+    run, _ = held
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    expect(page.locator("svg.timeline g.running")).to_have_count(1)
+    expect(page.locator("svg.timeline g.ghost")).to_have_count(1)
+    expect(page.locator("svg.timeline line.now")).to_have_count(1)
+    page.locator("section:has(#course) .data > summary").click()
+    expect(page.locator("section:has(#course) .data tbody tr")).to_have_count(1)
