@@ -70,10 +70,15 @@ STREAM: Responses = {
 }
 
 
-def created(status: int, description: str, thing: str) -> Responses:
-    """A response that says where the new thing is."""
+def created(status: int, description: str, thing: str, *, links: Mapping[str, Node]) -> Responses:
+    """A response that says where the new thing is, and what can be done with its id."""
     place = {"description": f"Where the {thing} is found.", "schema": {"type": "string"}}
-    return {status: {"description": description, "headers": {"Location": place, "ETag": _TAG}}}
+    return {status: {"description": description, "headers": {"Location": place, "ETag": _TAG}, "links": dict(links)}}
+
+
+def with_id(operation: str, parameter: str) -> Node:
+    """A link: the id of what was made is a parameter of another operation."""
+    return {"operationId": operation, "parameters": {parameter: "$response.body#/id"}}
 
 
 _SECURITY: Mapping[str, Node] = {
@@ -127,6 +132,8 @@ def _complete(operation: Node, *, role: str) -> None:
     operation["security"] = [{"token": []}, {"session": []}] if role else []
     if role:
         operation["description"] = f"{operation.get('description', '')}\n\nRole: {role}.".strip()
+    for parameter in operation.get("parameters", ()):
+        _without_null(parameter)
     if "304" in declared:
         declared["200"].setdefault("headers", {})["ETag"] = _TAG
         operation.setdefault("parameters", []).append(_header("If-None-Match", "Tags that you have."))
@@ -134,8 +141,16 @@ def _complete(operation: Node, *, role: str) -> None:
         operation.setdefault("parameters", []).append(_header("If-Match", "The tag of the job as you have seen it."))
 
 
+def _without_null(parameter: Node) -> None:
+    """A parameter that may be left out cannot be sent as null."""
+    schema = parameter["schema"]
+    options = [each for each in schema.pop("anyOf", ()) if each != {"type": "null"}]
+    if options:
+        schema.update(options[0] if len(options) == 1 else {"anyOf": options})
+
+
 def _header(name: str, description: str) -> Node:
-    return {"name": name, "in": "header", "required": False, "schema": {"type": "string", "maxLength": 1000}, "description": description}  # fmt: skip
+    return {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description}  # fmt: skip
 
 
 def _roles(site: FastAPI) -> Iterator[tuple[tuple[str, str], str]]:

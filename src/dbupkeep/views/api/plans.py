@@ -12,7 +12,7 @@ from dbupkeep.documents import Document, plan_document, run_plan_document
 from dbupkeep.errors import UsageError
 from dbupkeep.manager import Planned
 from dbupkeep.plans import Plan
-from dbupkeep.views.api.contract import CONFLICT, NOT_FOUND, UNCHANGED, created
+from dbupkeep.views.api.contract import CONFLICT, NOT_FOUND, UNCHANGED, created, with_id
 from dbupkeep.views.api.models.asked import OfDefinition, OfTargets
 from dbupkeep.views.api.models.plans import Plan as PlanModel
 from dbupkeep.views.api.models.plans import RunPlan
@@ -29,7 +29,13 @@ PlanId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", description=
 
 @router.post(
     "/plans", response_model=RunPlan | PlanModel, status_code=201,
-    responses=NOT_FOUND | CONFLICT | created(201, "The plan, saved.", "plan"),
+    responses=NOT_FOUND | CONFLICT | created(
+        201, "The plan, saved.", "plan",
+        links={
+            "see": with_id("plan", "plan_id"),
+            "apply": {"operationId": "start_run", "requestBody": {"plan": "$response.body#/id"}},
+        },
+    ),
 )  # fmt: skip
 def make_plan(
     request: Request, desk: AtDesk, caller: Operator, asked: OfDefinition | OfTargets, idempotency_key: Key = None

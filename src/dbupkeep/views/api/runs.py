@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from dbupkeep.audit import acting
 from dbupkeep.documents import run_document
 from dbupkeep.ledger import JobQuery
-from dbupkeep.views.api.contract import CONFLICT, NOT_FOUND, UNCHANGED, created
+from dbupkeep.views.api.contract import CONFLICT, NOT_FOUND, UNCHANGED, created, with_id
 from dbupkeep.views.api.events import some_events
 from dbupkeep.views.api.jobs import some_jobs
 from dbupkeep.views.api.models.asked import OfDefinition, OfPlan, OfTargets, RunEvents, WantedRuns
@@ -29,7 +29,13 @@ RunId = Annotated[str, Path(max_length=100, pattern=r"^[^\x00]*$", description="
 
 @router.post(
     "/runs", response_model=Parent, status_code=202,
-    responses=NOT_FOUND | CONFLICT | created(202, "The run: it is planned and carried out by worker processes.", "run"),
+    responses=NOT_FOUND | CONFLICT | created(
+        202, "The run: it is planned and carried out by worker processes.", "run",
+        links={
+            "see": with_id("run", "run_id"),
+            **{verb: with_id(verb, "job_id") for verb in ("pause", "resume", "stop", "cancel", "retry", "skip")},
+        },
+    ),
 )  # fmt: skip
 def start_run(
     request: Request, desk: AtDesk, caller: Operator, asked: OfDefinition | OfTargets | OfPlan, idempotency_key: Key = None
