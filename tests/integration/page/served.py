@@ -35,9 +35,9 @@ PATIENCE = 15_000
 """Milliseconds that a page may take to show something; it is waited for, never slept for."""
 
 
-@dataclass(slots=True)
+@dataclass  # no slots: the browser keeps its own marks on what listens to it
 class Visitor:
-    """Somebody with a browser who is logged in."""
+    """Somebody with a browser."""
 
     browser: Browser
     url: str
