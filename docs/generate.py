@@ -213,7 +213,7 @@ def port_page() -> Iterator[str]:
     from dbupkeep import engine, ledger, manager, queue, worker
 
     for module, names in ((manager, ["JobManager", "Monitoring"]), (worker, ["JobWorker", "Context"]),
-                          (engine, ["Engine", "Session", "Report"]), (ledger, ["Ledger", "Reader"]),
+                          (engine, ["Engine", "Session", "Report"]), (ledger, ["Ledger", "Trail", "Reader"]),
                           (queue, ["Queue"])):  # fmt: skip
         for name in names:
             port = getattr(module, name)

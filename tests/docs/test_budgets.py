@@ -16,7 +16,7 @@ FUNCTION_LINES = 60  # aim at 25
 PORT_METHODS = 10
 
 PORTS = {
-    "ledger.py": ("Ledger", "Reader"),
+    "ledger.py": ("Ledger", "Trail", "Reader"),
     "queue.py": ("Queue",),
     "engine.py": ("Engine", "Session"),
     "manager.py": ("JobManager",),

@@ -15,6 +15,7 @@ import click
 import pytest
 
 from dbupkeep import config, documents, engines, events
+from dbupkeep.audit import Act, sealed
 from dbupkeep.definitions import ErrorPolicy, Policy, Target
 from dbupkeep.engine import Finding
 from dbupkeep.errors import Kind
@@ -210,6 +211,7 @@ def fields_of(cls: type) -> list[str]:
         ("Notice", fields_of(Notice)),
         ("Event", [*documents.event_document(Recorded(seq=1, at=NOW, job_id="", parent_id="", correlation_id="", event=JobSubmitted()))]),
         ("Measurement", [*fields_of(Measurement), "gain"]),
+        ("Act", [*documents.act_document(sealed(Act(who="", what=""), seq=1, at="2026-01-01T00:00:00+00:00", previous=""))]),
         ("Finding", fields_of(Finding)),
     ],
 )  # fmt: skip
