@@ -23,7 +23,7 @@ from dbupkeep.engines.postgresql.options import options_of
 from dbupkeep.engines.postgresql.queries import query
 from dbupkeep.engines.postgresql.selection import FLAGS, selection
 from dbupkeep.engines.postgresql.survey import of_partitions
-from dbupkeep.engines.postgresql.urls import key_of, parameters_of, with_database
+from dbupkeep.engines.postgresql.urls import expected_key, key_of, parameters_of, target_of, with_database
 from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.errors import UsageError
 from dbupkeep.estimates import History, Measurement
@@ -469,3 +469,16 @@ def test_an_attempt_looks_for_the_sessions_of_all_attempts_before_it() -> None:
 
     assert _up_to("dbupkeep:0123456789ab:3") == [f"dbupkeep:0123456789ab:{n}" for n in (1, 2, 3)]
     assert _up_to("something else") == ["something else"]
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("postgresql://a:1,b:2/shop?target_session_attrs=read-write", "postgresql://a:1,b:2/shop"),
+        ("postgresql:///shop?host=a,b&port=1,2", "postgresql://a:1,b:2/shop"),
+        ("postgresql://a,b/shop", "postgresql://a:5432,b:5432/shop"),
+        ("postgresql:///shop?host=a,b&port=7", "postgresql://a:7,b:7/shop"),
+    ],
+)
+def test_several_hosts_are_one_database(url: str, key: str) -> None:
+    assert expected_key(target_of(url)) == key

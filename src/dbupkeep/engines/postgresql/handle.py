@@ -309,7 +309,7 @@ class Handle:
             standby=found["standby"],
             system=str(found["system"]),
             block_size=found["block_size"],
-            key=key_of(connection.info.host, connection.info.port, found["database"]),
+            key=_key(connection, found["database"]),
         )
         if connection.info.backend_pid != identity.pid:
             pooler.refuse_if_transactions_are_pooled(connection, self._parameters, identity.key)
@@ -378,3 +378,11 @@ class Handle:
         port = given.get("port") or os.environ.get("PGPORT") or "5432"
         name = given.get("dbname") or os.environ.get("PGDATABASE") or ""
         return logs.printable(f"{host}:{port}" + (f"/{name}" if name else ""))
+
+
+def _key(connection: psycopg.Connection[Any], database: str) -> str:
+    """By where it is; of several hosts that were named, by all of them."""
+    asked = connection.info.get_parameters()
+    if "," in asked.get("host", ""):
+        return key_of(asked["host"], asked.get("port", ""), database)
+    return key_of(connection.info.host, connection.info.port, database)

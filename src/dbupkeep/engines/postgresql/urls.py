@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from urllib.parse import quote
 
 from dbupkeep.definitions import Target
@@ -68,12 +69,18 @@ def expected_key(target: Target) -> str:
         if option.val is not None:
             found.setdefault(option.keyword.decode(), option.val.decode())
     host = found.get("host") or found.get("hostaddr") or "/var/run/postgresql"
-    return key_of(host, int(found.get("port") or _PORT), found.get("dbname") or found.get("user") or "")
+    return key_of(host, found.get("port") or "", found.get("dbname") or found.get("user") or "")
 
 
-def key_of(host: str, port: int, database: str) -> str:
-    """What the ledger calls a database: the same for every way of writing its URL."""
-    return f"postgresql://{quote(host, safe='.:-')}:{port}/{quote(database, safe='')}"
+def key_of(host: str, port: str | int, database: str) -> str:
+    """What the ledger calls a database: the same for every way of writing its URL.
+
+    Of several hosts all, whichever answers: a database is the same one after its standby took over.
+    """
+    hosts, ports = host.split(","), str(port).split(",")
+    places = zip_longest(hosts, ports, fillvalue=ports[0] if len(ports) == 1 else "")
+    named = ",".join(f"{quote(name, safe='.:-')}:{number or _PORT}" for name, number in places)
+    return f"postgresql://{named}/{quote(database, safe='')}"
 
 
 def _parse(url: str) -> dict[str, str]:
