@@ -38,8 +38,8 @@ TICK = 10.0
 BEAT, LEASE = 10.0, 30.0
 """Seconds between signs of life of who has the turn, and of silence after which another one takes it."""
 
-KEEP = 2.0
-"""Seconds for which what was only counted may be unsaved: it would be counted again from where it was."""
+KEEP, LAZILY = 2.0, 30.0
+"""Seconds for which what was only counted may be unsaved, and a place from which nothing was told: it would be done again."""
 
 BATCH = 500
 """Events taken in at a time."""
@@ -110,6 +110,7 @@ class Post:
         self._lifecycle = lifecycle
         self._clock = clock
         self._state: State | None = None
+        self._keep_for = KEEP if follower.from_start else LAZILY
         self._unsaved = False
         self._saved_at = self._ticked_at = clock.monotonic()
         self._retry_at = 0.0
@@ -134,7 +135,7 @@ class Post:
         if self._state and self._state.outbox:
             waits.append(self._retry_at - now)
         if self._unsaved:
-            waits.append(self._saved_at + KEEP - now)
+            waits.append(self._saved_at + self._keep_for - now)
         return max(0.0, min(waits))
 
     def save(self) -> None:
@@ -176,7 +177,7 @@ class Post:
             self._unsaved = True
             if messages:
                 self.save()
-        if self._unsaved and at >= self._saved_at + KEEP:
+        if self._unsaved and at >= self._saved_at + self._keep_for:
             self.save()
         return len(events) == BATCH
 

@@ -29,20 +29,23 @@ def condition(app: App, config: Config, *, deep: bool = False, served: bool = Fa
 
     `deep` also has the ledger check itself, which takes time with its size; `served`: a service has to be there.
     """
+    return judge(look(app, config, deep=deep, served=served))
+
+
+def look(app: App, config: Config, *, deep: bool = False, served: bool = False) -> Sight:
+    """What is judged. Raises `LedgerError`."""
     now, backlog = app.clock.now(), app.reader.backlog()
     damaged = app.reader.health() if deep else None
-    return judge(
-        Sight(
-            now=now,
-            jobs=tuple(jobs_now(app, config, now)),
-            followers=tuple(followers_now(app, config)),
-            workers=sum(worker.alive for worker in app.queue.workers()),
-            deliverable=backlog.deliverable,
-            oldest_pending_at=backlog.oldest_pending_at,
-            scheduler_at=alive_at(app.reader),
-            served=served,
-            ledger=(damaged.message or "it does not say what") if damaged and not damaged.ok else "",
-        )
+    return Sight(
+        now=now,
+        jobs=tuple(jobs_now(app, config, now)),
+        followers=tuple(followers_now(app, config)),
+        workers=sum(worker.alive for worker in app.queue.workers()),
+        deliverable=backlog.deliverable,
+        oldest_pending_at=backlog.oldest_pending_at,
+        scheduler_at=alive_at(app.reader),
+        served=served,
+        ledger=(damaged.message or "it does not say what") if damaged and not damaged.ok else "",
     )
 
 

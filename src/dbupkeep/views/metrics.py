@@ -20,10 +20,10 @@ import dbupkeep
 from dbupkeep.app import App
 from dbupkeep.config import Config
 from dbupkeep.following import State, state_of
+from dbupkeep.health import judge
 from dbupkeep.ledger import Backlog
-from dbupkeep.scheduler import alive_at
 from dbupkeep.totals import Totals
-from dbupkeep.views.condition import condition, jobs_now
+from dbupkeep.views.condition import look
 from dbupkeep.views.web.desk import AtDesk
 from dbupkeep.views.web.roles import Viewer
 
@@ -55,7 +55,8 @@ class Scrape:
 
     def __init__(self, app: App, config: Config) -> None:
         """Read what all families are made of. Raises `LedgerError`."""
-        self.app, self.config, self.now = app, config, app.clock.now()
+        self.sight = look(app, config)
+        self.now = self.sight.now
         self.followers: Mapping[str, State] = {
             follower.name: state
             for follower in app.followers(config)
@@ -94,24 +95,24 @@ def _workers(scrape: Scrape) -> Samples:
 
 
 def _scheduler(scrape: Scrape) -> Samples:
-    seen = alive_at(scrape.app.reader)
+    seen = scrape.sight.scheduler_at
     return [((), seen.timestamp())] if seen else ()
 
 
 def _overdue(scrape: Scrape) -> Samples:
-    for job in jobs_now(scrape.app, scrape.config, scrape.now):
+    for job in scrape.sight.jobs:
         yield (job.name,), (scrape.now - job.due_since).total_seconds() if job.due_since else 0.0
 
 
 def _job_success(scrape: Scrape) -> Samples:
-    for job in jobs_now(scrape.app, scrape.config, scrape.now):
+    for job in scrape.sight.jobs:
         if job.good_at is not None:
             yield (job.name,), job.good_at.timestamp()
 
 
 def _healthy(scrape: Scrape) -> Samples:
     worst: dict[str, int] = {}
-    for check in condition(scrape.app, scrape.config).checks:
+    for check in judge(scrape.sight).checks:
         worst[check.name] = max(worst.get(check.name, 0), int(check.level))
     return (((name,), level) for name, level in sorted(worst.items()))
 
@@ -212,7 +213,7 @@ def exposition(app: App, config: Config, accept: str = "") -> tuple[bytes, str]:
     return encode(Collected(app, config)), content_type
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", include_in_schema=False)  # its format is Prometheus' own
 def metrics(request: Request, desk: AtDesk, _caller: Viewer) -> Response:
     """Metrics for Prometheus: as text, or as OpenMetrics where the scraper accepts that."""
     body, content_type = exposition(desk.app, desk.config(), request.headers.get("accept", ""))

@@ -16,7 +16,7 @@ import pytest
 
 from dbupkeep.app import App
 from dbupkeep.clock import SystemClock
-from dbupkeep.following import LEASE, REFUSALS, Following, Post, state_of
+from dbupkeep.following import LEASE, REFUSALS, Following, Overtaken, Post, state_of
 from dbupkeep.testing.pair_kit import eventually
 
 ALWAYS = lambda: True  # noqa: E731 - a value
@@ -231,6 +231,39 @@ def test_a_service_that_shows_no_sign_of_life_gives_way(bench: Any) -> None:
     assert other.holding()
     one._hold()
     assert not one.holding()
+
+
+def test_a_service_that_was_overtaken_unawares_tells_nothing(bench: Any, notes: Any) -> None:
+    """It still believes that it has the turn; what is kept has moved on, and that is seen before a message leaves."""
+    ours, theirs = notes(), notes()
+    stale, current = post(bench, ours), post(bench, theirs)
+    step(bench, stale)
+    step(bench, current)
+    bench.run()
+    step(bench, current)
+    with pytest.raises(Overtaken):
+        step(bench, stale)
+    assert ours.delivered == []
+    stale.forget()
+    bench.run()
+    step(bench, stale)
+    assert (theirs.texts, ours.texts) == (["run 1", "run 2"], ["run 3", "run 4"])
+
+
+def test_a_new_configuration_gives_followers_their_places_again(bench: Any, notes: Any) -> None:
+    before, after, other = notes(), notes(), notes(name="other", from_start=False)
+    served = following(bench, before)
+    served.start()
+    bench.run()
+    eventually("it was delivered", lambda: len(before.delivered) == 2)
+    served.use([after, other])
+    eventually("the new one has begun", lambda: bench.app.reader.get("follower", "other"))
+    bench.run()
+    eventually("both have it", lambda: (len(after.delivered), len(other.delivered)) == (2, 2))
+    served.use([])
+    bench.run()
+    served.close()
+    assert (before.texts, after.texts, other.texts) == (["run 1", "run 2"], ["run 3", "run 4"], ["run 1", "run 2"])
 
 
 SERVICE = """
