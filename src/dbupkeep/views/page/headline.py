@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dbupkeep.views import words
+from dbupkeep.views.page.tables import until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,5 @@ def _rest(state: State, now: datetime) -> Iterable[str]:
         return
     if not state.served:
         yield "Nothing starts by itself now: no service runs on this ledger."
-    elif (seconds := (state.due - now).total_seconds()) <= 1:
-        yield "The next run starts now."
     else:
-        yield f"The next run starts in {words.duration(seconds)}."
+        yield f"The next run starts {until(state.due, now)}."

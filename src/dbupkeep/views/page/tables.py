@@ -18,6 +18,8 @@ from dbupkeep.views.reports.lanes import Attempt
 
 Rows = Sequence[Sequence[object]]
 
+LONG = 600
+
 SOON = 2 * 86400
 """Seconds up to which a moment to come is told as a length, later ones by their day."""
 
@@ -94,7 +96,12 @@ def until(moment: datetime, now: datetime) -> str:
     seconds = (moment - now).total_seconds()
     if seconds > SOON:
         return day(moment)
-    return f"in {words.duration(seconds)}" if seconds > 1 else "now"
+    return f"in {words.duration(to_the_minute(seconds))}" if seconds > 1 else "now"
+
+
+def to_the_minute(seconds: float) -> float:
+    """A length as it is meant: of ten minutes nobody wants to know the seconds."""
+    return round(seconds / 60) * 60 if seconds > LONG else seconds
 
 
 def days(count: float | None) -> str:

@@ -21,7 +21,7 @@ ROWS = 60
 DATABASES = 40
 """Databases on one page of a run over several."""
 
-BUDGET = 150
+BUDGET = 100
 """Operations on such a page; a database that has no room any more leads to a page of its own."""
 
 FEW = 6

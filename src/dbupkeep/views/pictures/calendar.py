@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -11,8 +12,14 @@ from dbupkeep.views.pictures.svg import Scale, Svg, element, line, picture, rect
 WIDTH, ROW = 960.0, 26.0
 LEFT, RIGHT, TOP, BOTTOM = 92.0, 12.0, 24.0, 8.0
 HOURS = 24
-LEGIBLE = 90.0
-"""Room that a name wants beside its block; without it the name is on the other side."""
+NEAR = 4.0
+"""Between a block and its name."""
+
+LETTER = 6.4
+"""How wide a letter is, about."""
+
+OFTEN = 4
+"""Runs of one job on a day up to which each is drawn in full with its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,17 +64,27 @@ def _day(day: date, y: float, x: Scale, windows: Sequence[Span], runs: Sequence[
                 x(part[0]), y + 2, x(part[1]) - x(part[0]), ROW - 4, element("title", window.note or window.name),
                 kind="window", radius=3,
             )  # fmt: skip
-    for run in runs:
-        if part := _part(run, day):
-            yield _run(run, x(part[0]), max(3.0, x(part[1]) - x(part[0])), y)
+    yield from _runs([(run, part) for run in runs if (part := _part(run, day))], y, x)
 
 
-def _run(run: Span, x: float, width: float, y: float) -> Svg:
-    box = rect(x, y + 6, width, ROW - 12, kind="block overruns" if run.overruns else "block", radius=2)
-    at_the_edge = x > WIDTH - RIGHT - LEGIBLE
-    at, anchor = (x - 4, "end") if at_the_edge else (x + width + 4, "")
-    named = [text(at, y + 17, run.name, kind="block-name", anchor=anchor)] if run.name else []
-    return element("g", element("title", run.note or run.name), box, *named)
+def _runs(found: Sequence[tuple[Span, tuple[float, float]]], y: float, x: Scale) -> Iterator[Svg]:
+    """The runs of a day, each with its name where there is room for it; those of a job that runs often are small."""
+    often = Counter(run.name for run, _ in found)
+    placed = sorted(
+        ((x(begins), max(3.0, x(ends) - x(begins)), run) for run, (begins, ends) in found), key=lambda each: each[0]
+    )
+    named = [at for at, _, run in placed if often[run.name] <= OFTEN]
+    for at, width, run in placed:
+        kind = "block overruns" if run.overruns else "block"
+        if often[run.name] > OFTEN:
+            drawn, name = rect(at, y + ROW - 9, width, 6, kind=f"{kind} small"), None
+        else:
+            room = min((other for other in named if other > at), default=WIDTH) - at - width - 2 * NEAR
+            drawn = rect(at, y + 6, width, ROW - 12, kind=kind, radius=2)
+            name = (
+                text(at + width + NEAR, y + 17, run.name, kind="block-name") if room >= len(run.name) * LETTER else None
+            )
+        yield element("g", element("title", run.note or run.name), drawn, *([name] if name else []))
 
 
 def _part(span: Span, day: date) -> tuple[float, float] | None:
