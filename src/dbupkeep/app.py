@@ -19,6 +19,7 @@ from dbupkeep.hooks import RunHooks
 from dbupkeep.isolated import Isolation
 from dbupkeep.ledger import Ledger, Reader
 from dbupkeep.lifecycle import Lifecycle, Submission, Turn
+from dbupkeep.logs import carries_password
 from dbupkeep.manager import JobManager, Planned
 from dbupkeep.managers.database_maintenance import DatabaseMaintenanceManager
 from dbupkeep.managers.discovery import DatabaseDiscoveryManager
@@ -308,4 +309,11 @@ def ledger_file(location: str, *, to: str = "back up") -> Path:
 
 
 def _file(location: str) -> Path:
+    """The file that a location names. Raises `UsageError` for one that would tell a password by its name."""
+    if carries_password(location):
+        raise UsageError(
+            "the place of the ledger is neither a path nor a url",
+            why="there is a password in it, and a file of that name would tell it",
+            hint="write postgresql://USER@HOST:PORT/DATABASE, and leave the password to PGPASSWORD or a password file",
+        )
     return Path(location.removeprefix("sqlite://")).expanduser().absolute()
