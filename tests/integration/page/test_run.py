@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -142,3 +143,14 @@ def test_the_timeline_has_bars_ghosts_and_a_table(site: Site, held: Held, visit:
     expect(page.locator("svg.timeline line.now")).to_have_count(1)
     page.locator("section:has(#course) .data > summary").click()
     expect(page.locator("section:has(#course) .data tbody tr")).to_have_count(1)
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes()
+    page.locator(".item", has_text="full.db").get_by_role("link").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="report as one file").click()
+    text = Path(download.value.path()).read_text()
+    assert "no space left on the device" in text
+    assert "full.db" in text
+    assert 'src="' not in text

@@ -17,8 +17,11 @@ from dbupkeep.views.page.memory import AtHand, Memory
 from dbupkeep.views.page.remaining import remaining
 from dbupkeep.views.page.room import room
 from dbupkeep.views.page.sheet import ToLook
+from dbupkeep.views.page.signs import state, took
 from dbupkeep.views.page.tree import counted, listing
 from dbupkeep.views.reports.entries import Entry
+from dbupkeep.views.reports.html import run_html
+from dbupkeep.views.reports.run import of_run
 from dbupkeep.views.watching import Watch
 
 router = room()
@@ -28,6 +31,9 @@ OPERATIONS = 1500
 
 EVENTS = 3000
 """Events of a run up to which each attempt is drawn; of a bigger one, the last attempt of each operation."""
+
+REPORTED = 50_000
+"""Events that a report is made of, about."""
 
 BEGUN = (JobStatus.RUNNING, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.DEFERRED)
 
@@ -60,6 +66,18 @@ def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1) 
         wanted=wanted,
         suggestions=filters.SUGGESTIONS,
     )
+
+
+@router.get("/runs/{job_id}/report.html")
+def report(sheet: ToLook, memory: AtHand, job_id: str) -> Response:
+    """The report of a run as one file that needs nothing else, to keep, to mail, or to attach to a ticket."""
+    job, reader = sheet.job(job_id), sheet.reader
+    found = of_run(job, reader.children, _events(reader, job))
+    gained = memory.gain(job)
+    back = f"{words.size(gained)} given back" if gained > 0 else ""
+    headline = words.listed([words.name(job.name), state(job), back, took(job), _said(reader.children(job.id))])
+    kept = {"Content-Disposition": f'attachment; filename="dbupkeep-{job.id[:13]}.html"'}
+    return HTMLResponse(run_html(found, headline=headline, now=sheet.now), headers=kept)
 
 
 @router.get("/jobs/{job_id}")
@@ -115,6 +133,16 @@ def _said(children: Sequence[Job]) -> str:
     return (
         words.counted(len(databases) + idle, "database") + ": " + ", ".join(filter(None, [counted(databases), *quiet]))
     )
+
+
+def _events(reader: Reader, run: Job) -> Sequence[Recorded]:
+    """What happened in the run of a job, from its beginning."""
+    found: list[Recorded] = []
+    while len(found) < REPORTED and (
+        more := reader.events(found[-1].seq if found else 0, correlation_id=run.correlation_id)
+    ):
+        found += more
+    return found
 
 
 def _problems(children: Sequence[Job]) -> Sequence[str]:
