@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import api_page
+
 from dbupkeep import engines, errors, events, operations
 from dbupkeep.jobs import TRANSITIONS, JobStatus, JobType
 from dbupkeep.views.cli import exits
@@ -247,6 +249,8 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "configuration.md": configuration,
     "exit-codes.md": exit_page,
     "metrics.md": metric_page,
+    "api.md": api_page.api_page,
+    "openapi.json": api_page.openapi,
 }
 
 
@@ -260,7 +264,7 @@ def _settings(defaults: Mapping[str, object]) -> str:
 
 def render(page: str) -> str:
     """The whole text of a page."""
-    return HEAD + "\n".join(PAGES[page]()).rstrip() + "\n"
+    return (HEAD if page.endswith(".md") else "") + "\n".join(PAGES[page]()).rstrip() + "\n"
 
 
 def main(arguments: list[str]) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 
 from dbupkeep.audit import everything, faults
 from dbupkeep.documents import act_document
+from dbupkeep.views.api.contract import UNCHANGED
+from dbupkeep.views.api.models.service import ActList, Verification
+from dbupkeep.views.web.answers import answer
+from dbupkeep.views.web.cursors import next_link
 from dbupkeep.views.web.desk import AtDesk
 from dbupkeep.views.web.roles import Admin
 
@@ -19,30 +23,31 @@ MOST = 1000
 
 Before = Annotated[int, Query(ge=0, le=2**62, description="Only entries below this number; 0: from the newest on.")]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="How many.")]
-Word = Annotated[str, Query(max_length=200)]
+Words = Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")]
 
 
-@router.get("/audit")
+@router.get("/audit", response_model=ActList, responses=UNCHANGED)
 def audit(
-    desk: AtDesk, _caller: Admin, before: Before = 0, limit: Limit = 100, who: Word = "", what: Word = ""
-) -> dict[str, Any]:
+    request: Request, desk: AtDesk, _caller: Admin, before: Before = 0, limit: Limit = 100, who: Words = "",
+    what: Words = "",
+) -> Response:  # fmt: skip
     """What was asked for, newest first; `next` is the `before` of the following page, null on the last one."""
     found = desk.app.ledger.acts(before=before, who=who, what=what, limit=limit)
-    return {
-        "acts": [act_document(each) for each in found],
-        "next": found[-1].seq if len(found) == limit and found[-1].seq > 1 else None,
-    }
+    following = found[-1].seq if len(found) == limit and found[-1].seq > 1 else None
+    document = {"acts": [act_document(each) for each in found], "next": following}
+    return answer(request, document, headers=next_link(request, before=following) if following else {})
 
 
-@router.get("/audit/verification")
-def verification(desk: AtDesk, _caller: Admin) -> dict[str, Any]:
+@router.get("/audit/verification", response_model=Verification, responses=UNCHANGED)
+def verification(request: Request, desk: AtDesk, _caller: Admin) -> Response:
     """Whether the trail is whole, as far as its seals say, and the newest seal."""
     trail = desk.app.ledger
     ends = trail.ends()
     found = list(islice(faults(everything(trail.acts_after), ends), MOST))
-    return {
+    document = {
         "whole": not found,
         "faults": found,
         "pruned": ends.pruned,
         "newest": {"number": ends.last, "seal": ends.last_seal},
     }
+    return answer(request, document)

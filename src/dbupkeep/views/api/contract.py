@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from pydantic.json_schema import models_json_schema
 
-from dbupkeep.views.api.models.base import Problem
+from dbupkeep.views.api.models.words import Problem
 from dbupkeep.views.web.problems import PROBLEM
 
 Node = dict[str, Any]

@@ -10,8 +10,8 @@ from fastapi.sse import EventSourceResponse
 from dbupkeep.documents import event_document
 from dbupkeep.views.api.contract import NOT_FOUND, STREAM, UNCHANGED
 from dbupkeep.views.api.models.asked import LARGEST, WantedEvents
-from dbupkeep.views.api.models.base import Word
 from dbupkeep.views.api.models.jobs import EventList
+from dbupkeep.views.api.models.words import Word
 from dbupkeep.views.web.answers import answer
 from dbupkeep.views.web.cursors import next_link
 from dbupkeep.views.web.desk import AtDesk, Desk

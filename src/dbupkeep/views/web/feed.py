@@ -23,10 +23,10 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-import anyio
 from fastapi.sse import format_sse_event
 
 from dbupkeep.clock import Clock
@@ -56,7 +56,7 @@ PAGE = 200
 """Events that are read in one go."""
 
 READERS = 4
-"""Streams that read the ledger at a time, where that is needed: the other threads are for requests."""
+"""Streams that read the ledger at a time; their threads are of their own, so that no request waits for them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +89,7 @@ class Feed:
         self._rested = True  # nobody listened, so what is at hand is of long ago
         self._progress: Mapping[str, bytes] | None = None  # by run; "": of all
         self._progress_at = 0.0
-        self._limiter = anyio.CapacityLimiter(READERS)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="dbupkeep-reader")
 
     def begin(self, after: int | None) -> int:
         """The place of a new stream that was told up to `after`; None: that is told from now on. Raises `LedgerError`."""
@@ -130,7 +130,7 @@ class Feed:
         found = self._ring.after(place, run)
         if found is not None:
             return found
-        return await anyio.to_thread.run_sync(self._read, place, run, limiter=self._limiter)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, place, run)
 
     def _read(self, place: int, run: str) -> tuple[list[bytes], int]:
         """The same from the ledger."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import socket
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import closing
 from dataclasses import dataclass

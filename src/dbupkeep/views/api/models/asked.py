@@ -10,7 +10,7 @@ from dbupkeep.config.names import LONGEST_NAME
 from dbupkeep.jobs import JobStatus
 from dbupkeep.lifecycle import MOST_AT_A_TIME
 from dbupkeep.operations import Operation
-from dbupkeep.views.api.models.base import Asked, Word
+from dbupkeep.views.api.models.words import Asked, Word
 from dbupkeep.views.web.cursors import LONGEST
 
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]

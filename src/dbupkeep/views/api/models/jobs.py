@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dbupkeep.jobs import JobStatus, Outcome, Phase
-from dbupkeep.views.api.models.base import Bytes, Estimate, Given, Id, Moment, Open, Values
+from dbupkeep.views.api.models.words import Bytes, Estimate, Given, Id, Moment, Open, Values
 
 
 class Progress(Given):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dbupkeep.views.api.models.base import Bytes, Estimate, Given, Id, Moment, Notice, Values
+from dbupkeep.views.api.models.words import Bytes, Estimate, Given, Id, Moment, Notice, Values
 
 
 class Space(Given):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dbupkeep.definitions import OnError, Overlap
 from dbupkeep.operations import Operation
-from dbupkeep.views.api.models.base import Given, Moment
+from dbupkeep.views.api.models.words import Given, Moment, Values
 
 
 class Step(Given):
@@ -180,3 +180,40 @@ class Alive(Given):
     """That the service answers and can use its ledger."""
 
     status: Literal["ok"]
+
+
+class Act(Given):
+    """What somebody asked for."""
+
+    seq: Annotated[int, Field(description="From 1, without gaps.")]
+    at: Moment
+    who: Annotated[str, Field(description="An account of the machine, `token NAME`, `schedule`.")]
+    what: Annotated[str, Field(description="The verb.")]
+    on: Annotated[str | None, Field(description="The job, plan or token that it was asked of.")]
+    target: str | None
+    outcome: Annotated[str, Field(description="`done`, or why it was refused.")]
+    detail: Values
+    seal: Annotated[str, Field(description="SHA-256 over the entry and the seal before.")]
+
+
+class ActList(Given):
+    """Entries of the audit trail, newest first."""
+
+    acts: list[Act]
+    next: Annotated[int | None, Field(description="The `before` of the following page.")]
+
+
+class Seal(Given):
+    """An entry by its number and seal, to be noted somewhere else."""
+
+    number: int
+    seal: str
+
+
+class Verification(Given):
+    """Whether the audit trail is whole."""
+
+    whole: bool
+    faults: Annotated[list[str], Field(description="What is wrong, a sentence each.")]
+    pruned: Annotated[int, Field(description="The newest entry that was forgotten.")]
+    newest: Seal
