@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from dbupkeep.events import AttemptLost, JobReturned, JobStarted, Recorded, StageReached
+from dbupkeep.events import NOTED, AttemptLost, JobReturned, JobStarted, Recorded, StageReached
 from dbupkeep.jobs import Job, JobStatus, Phase
 from dbupkeep.results import ENDINGS, engine_of, reckon
 
@@ -92,7 +92,7 @@ def _attempts(job: Job, events: Sequence[Recorded]) -> Iterator[Span]:
         event = recorded.event
         if isinstance(event, JobStarted):
             span = _begun(job, recorded, event.attempt, before)
-        elif isinstance(event, StageReached) and span and len(span.events) < MOST_STAGES and event.stage != "noted":
+        elif isinstance(event, StageReached) and span and len(span.events) < MOST_STAGES and event.stage != NOTED:
             stage = SpanEvent(name=event.stage, at=recorded.at, attributes=_texts({"message": event.message}))
             span = replace(span, events=(*span.events, stage))
         elif isinstance(event, (AttemptLost, JobReturned)) and span:

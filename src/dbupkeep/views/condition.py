@@ -11,8 +11,8 @@ from dbupkeep import cron
 from dbupkeep.app import App
 from dbupkeep.config import Config
 from dbupkeep.definitions import JobDefinition, Schedule
-from dbupkeep.following import state_of
 from dbupkeep.health import FollowerSight, JobSight, Sight, Verdict, judge
+from dbupkeep.outbox import state_of
 from dbupkeep.scheduler import alive_at, is_scheduled, last_run, standing
 from dbupkeep.schedules import Situation, due_now, standing_of, success_at
 

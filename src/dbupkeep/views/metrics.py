@@ -19,9 +19,9 @@ from typing_extensions import override
 import dbupkeep
 from dbupkeep.app import App
 from dbupkeep.config import Config
-from dbupkeep.following import State, state_of
 from dbupkeep.health import judge
 from dbupkeep.ledger import Backlog
+from dbupkeep.outbox import State, state_of
 from dbupkeep.totals import Totals
 from dbupkeep.views.condition import look
 from dbupkeep.views.web.desk import AtDesk

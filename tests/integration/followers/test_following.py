@@ -16,7 +16,8 @@ import pytest
 
 from dbupkeep.app import App
 from dbupkeep.clock import SystemClock
-from dbupkeep.following import LEASE, REFUSALS, Following, Overtaken, Post, state_of
+from dbupkeep.following import LEASE, Following
+from dbupkeep.outbox import REFUSALS, Overtaken, Post, state_of
 from dbupkeep.testing.pair_kit import eventually
 
 ALWAYS = lambda: True  # noqa: E731 - a value
@@ -131,7 +132,7 @@ def test_a_message_is_given_up_after_three_days_and_one_that_is_refused_after_th
 def test_a_follower_with_a_full_outbox_takes_in_nothing_more_and_loses_nothing(
     bench: Any, notes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbupkeep.following.ROOM", room := 6)
+    monkeypatch.setattr("dbupkeep.outbox.ROOM", room := 6)
     down = [True]
     receiver = notes(fails=lambda _: "down" if down[0] else "")
     at = post(bench, receiver)

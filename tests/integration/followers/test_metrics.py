@@ -16,7 +16,7 @@ from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
 from dbupkeep.config import Config
-from dbupkeep.following import Post
+from dbupkeep.outbox import Post
 from dbupkeep.views.metrics import FAMILIES, Family, exposition
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"

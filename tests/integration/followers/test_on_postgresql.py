@@ -10,8 +10,9 @@ import pytest
 from dbupkeep.app import App
 from dbupkeep.config import Config
 from dbupkeep.definitions import JobDefinition, Policy, Step, Target
-from dbupkeep.following import Following, Post
+from dbupkeep.following import Following
 from dbupkeep.operations import parse
+from dbupkeep.outbox import Post
 from dbupkeep.testing.pair_kit import eventually
 from dbupkeep.testing.scripted import ScriptedEngine
 from dbupkeep.totals import STOP_LIMIT

@@ -10,8 +10,8 @@ import pytest
 from dbupkeep.clock import SystemClock
 from dbupkeep.events import JobCompleted, JobDeferred, JobFailed, Recorded
 from dbupkeep.followers.totals import TotalsFollower
-from dbupkeep.following import Post, state_of
 from dbupkeep.jobs import Job
+from dbupkeep.outbox import Post, state_of
 from dbupkeep.results import reckon
 from dbupkeep.testing.pair_kit import execution, orchestration
 from dbupkeep.totals import MOST, SECONDS, STOP_LIMIT, Totals

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from dbupkeep.errors import Lost
-from dbupkeep.following import Post, state_of
+from dbupkeep.outbox import Post, state_of
 from dbupkeep.plans import PlanItem
 
 pytest.importorskip("opentelemetry.sdk", reason="wants the extra otel")
