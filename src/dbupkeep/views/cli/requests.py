@@ -148,8 +148,14 @@ def ask(console: Console, written: Sequence[str], choice: Mapping[str, Any]) -> 
 
 def canonical(definition: JobDefinition) -> JobDefinition:
     """A job of the configuration with its targets as their engines write them, so that their history is found."""
-    steps = tuple(replace(step, targets=tuple(map(_canonical, step.targets))) for step in definition.steps)
+    steps = tuple(replace(step, targets=tuple(map(canonical_target, step.targets))) for step in definition.steps)
     return replace(definition, steps=steps)
+
+
+def canonical_target(target: Target) -> Target:
+    """A configured target of files with its url as the engine writes it, so that its history is found."""
+    make = getattr(engines.load(target.engine), "target_of", None)
+    return target if make is None else replace(target, url=make(target.url).url)
 
 
 def single_target(text: str, config: Config) -> Target:
@@ -184,7 +190,7 @@ def _job(config: Config, name: str, choice: Mapping[str, Any]) -> JobDefinition:
 def _target(text: str, config: Config, choice: Mapping[str, Any]) -> Target:
     """A configured target's name, a url, a glob, a folder to search, or a path."""
     if text in config.targets:
-        return _canonical(config.targets[text])
+        return canonical_target(config.targets[text])
     exclude = tuple(choice["exclude"])
     scheme, separator, _ = text.partition(":")
     if separator and "/" not in scheme and (text.startswith(f"{scheme}://") or scheme.lower() == FILES):
@@ -224,12 +230,6 @@ def split_glob(text: str) -> tuple[str, str, bool]:
     rest = parts[first:]
     recursive = rest[0] == "**" and len(rest) > 1
     return folder, "/".join(rest[1:] if recursive else rest), recursive
-
-
-def _canonical(target: Target) -> Target:
-    """A configured target of files with its url as the engine writes it, so that its history is found."""
-    make = getattr(engines.load(target.engine), "target_of", None)
-    return target if make is None else replace(target, url=make(target.url).url)
 
 
 def _wanted(choice: Mapping[str, Any]) -> list[str] | None:

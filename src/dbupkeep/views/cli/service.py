@@ -28,7 +28,7 @@ from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.http import serving_http
 from dbupkeep.views.cli.job_words import state, took
-from dbupkeep.views.cli.requests import canonical
+from dbupkeep.views.cli.requests import canonical, canonical_target
 from dbupkeep.views.cli.running import default_slots
 from dbupkeep.views.cli.serving import Asked, listening
 from dbupkeep.views.cli.systemd import notify
@@ -121,7 +121,11 @@ class Configuration:
         """Read it. Raises `UsageError` and `DefinitionError`."""
         self._stamp = self._look()
         config = self.console.config()
-        self.config = replace(config, jobs={name: canonical(job) for name, job in config.jobs.items()})
+        self.config = replace(
+            config,
+            jobs={name: canonical(job) for name, job in config.jobs.items()},
+            targets={name: canonical_target(target) for name, target in config.targets.items()},
+        )
 
     def renew(self) -> bool:
         """Read it again if there is a reason; whether there is another one now."""
