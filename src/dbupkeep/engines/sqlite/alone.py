@@ -1,22 +1,15 @@
-"""Proof that nobody else has a file open, and word when somebody comes to open it: a write lease on Linux.
-
-The kernel grants the lease only while no other descriptor of the file exists, in whatever process, container or mount
-namespace; idle connections, which hold no locks, have one too. While the lease lasts, whoever opens the file waits in
-`open`, and the holder learns of it. `/proc` alone could prove nothing: it is looked at before somebody comes.
-"""
+"""Whether a database can be replaced safely by a rewritten one, as far as looking tells; `lease` proves the rest."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
-import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dbupkeep.engines.sqlite.openers import PROC, own_descriptors
+from dbupkeep.engines.sqlite.openers import PROC
 from dbupkeep.engines.sqlite.paths import Place
 
 FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs"})
@@ -27,55 +20,6 @@ _FIRST_PIDS = "pid:[4026531836]"
 
 _ESCAPED = str.maketrans({" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134"})
 """How the kernel writes names in `mountinfo`."""
-
-
-class Unproved(Exception):
-    """It is not proved that the file can be replaced safely; the text says why. Nothing was changed."""
-
-
-class Opened(Unproved):
-    """Another program has the file open, or has just come to open it."""
-
-    def __init__(self) -> None:
-        """Say so."""
-        super().__init__("another program has it open")
-
-
-class Lease:
-    """A write lease on an open file; it ends when the descriptor is closed."""
-
-    def __init__(self, descriptor: int) -> None:
-        """Take it, on a descriptor whose file nobody else has open. Raises `Unproved`."""
-        self._descriptor = descriptor
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # is ignored; the default, SIGIO, would end this process
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        except OSError as error:
-            raise _refusal(error) from error
-
-    @property
-    def broken(self) -> bool:
-        """Whether somebody waits to open the file, or waited until the kernel gave in. Cheap."""
-        return fcntl.fcntl(self._descriptor, fcntl.F_GETLEASE) != fcntl.F_WRLCK
-
-    @property
-    def whole(self) -> bool:
-        """Whether nobody has opened the file since, nor is about to: one more grant counts the descriptors anew."""
-        if self.broken:
-            return False
-        try:
-            fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        except OSError:
-            return False
-        return not self.broken
-
-
-def leased(device: int, inode: int) -> tuple[Lease, int]:
-    """A lease on the one descriptor that SQLite has of a file here, and that descriptor. Raises `Unproved`."""
-    found = own_descriptors(device, inode)
-    if len(found) != 1:
-        raise Unproved("this program has it open more than once")
-    return Lease(found[0]), found[0]
 
 
 def obstacle(place: Place) -> str:
@@ -90,12 +34,6 @@ def obstacle(place: Place) -> str:
     if mount.kind not in FILE_SYSTEMS:
         return f"on the file system {mount.kind or 'here'} other openers may go unseen"
     return _mounted({str(place.path), mount.inside(place.path)})
-
-
-def _refusal(error: OSError) -> Unproved:
-    if error.errno == errno.EAGAIN:
-        return Opened()
-    return Unproved(f"the kernel does not prove that nobody else has it open ({error.strerror})")
 
 
 class _Mount(NamedTuple):
@@ -145,7 +83,7 @@ def _mounted(names: Iterable[str]) -> str:
     seen: set[str] = set()
     for process in processes:
         try:
-            if _mounts(PROC / process, marks, seen):
+            if _mounts(f"{PROC}/{process}", marks, seen):
                 return f"process {process} has the file mounted by itself"
         except PermissionError:
             return unseen
@@ -154,14 +92,14 @@ def _mounted(names: Iterable[str]) -> str:
     return ""
 
 
-def _mounts(process: Path, marks: Sequence[bytes], seen: set[str]) -> bool:
+def _mounts(process: str, marks: Sequence[bytes], seen: set[str]) -> bool:
     """Whether a process sees such a mount; each mount namespace that we may name is read once."""
     try:
-        space = str((process / "ns/mnt").readlink())
+        space = os.readlink(f"{process}/ns/mnt")  # noqa: PTH115 - there are many of them
     except PermissionError:
-        space = str(process)
+        space = process
     if space in seen:
         return False
-    text = (process / "mountinfo").read_bytes()
+    text = Path(process, "mountinfo").read_bytes()
     seen.add(space)
     return any(mark in text for mark in marks)

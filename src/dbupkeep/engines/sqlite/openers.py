@@ -1,4 +1,4 @@
-"""Who else has the file open, and what they hold on it: from `/proc` alone, without opening the file.
+"""Who else has the file open, and what they hold on it: from a lease and from `/proc`, without opening the file.
 
 SQLite's locks are POSIX locks on agreed bytes: of the database in its rollback modes, of the `-shm` in WAL mode.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 from typing_extensions import override
 
+from dbupkeep.engines.sqlite.lease import leads_to, nobody_else
 from dbupkeep.engines.sqlite.paths import Place
 
 PROC = Path("/proc")
@@ -74,6 +75,8 @@ class Openers:
 
 def openers_of(place: Place, own: apsw.Connection | None = None, *, thorough: bool = True) -> Openers:
     """Find the other openers of a database. `thorough` also finds those that hold no lock, for a look at each process."""
+    if thorough and nobody_else(place.device, place.inode):
+        return Openers(found=())
     held = _lock_holders(place)
     others, complete = _descriptor_holders(place) if thorough else (set(), False)
     pids = sorted((set(held) | others) - {os.getpid(), 0, -1})
@@ -81,12 +84,6 @@ def openers_of(place: Place, own: apsw.Connection | None = None, *, thorough: bo
     if _also_here(place, own):
         found.append(Opener(pid=os.getpid(), command="another connection of this program", doing=Doing.IDLE))
     return Openers(found=tuple(found), complete=complete)
-
-
-def own_descriptors(device: int, inode: int) -> list[int]:
-    """The descriptors of a file in this process; none is opened or closed for it."""
-    with os.scandir(PROC / "self/fd") as descriptors:
-        return [int(one.name) for one in descriptors if _is(one, device, inode)]
 
 
 def _also_here(place: Place, own: apsw.Connection | None) -> bool:
@@ -166,15 +163,7 @@ def _processes() -> Sequence[str]:
 
 def _opened_by(process: str, place: Place) -> bool:
     with os.scandir(f"{process}/fd") as descriptors:
-        return any(_is(descriptor, place.device, place.inode) for descriptor in descriptors)
-
-
-def _is(descriptor: os.DirEntry[str], device: int, inode: int) -> bool:
-    try:
-        found = descriptor.stat()
-    except OSError:
-        return False
-    return (found.st_dev, found.st_ino) == (device, inode)
+        return any(leads_to(descriptor, place.device, place.inode) for descriptor in descriptors)
 
 
 def _command(pid: int) -> str:

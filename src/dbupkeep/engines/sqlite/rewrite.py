@@ -1,6 +1,6 @@
 """VACUUM by a new file that takes the place of the old one: half the work, where nobody else has the file open.
 
-What keeps it safe, each proved as long as it matters: a lease of the kernel on the old file (`alone`) and SQLite's own
+What keeps it safe, each proved as long as it matters: a lease of the kernel on the old file (`lease`) and SQLite's own
 exclusive lock, from before the first page is read until the new file has the name; a check of the new file; an exchange
 of the names that can be undone (`twin`). Where one is missing, the file is rewritten in place, and the evidence says why.
 """
@@ -18,9 +18,10 @@ import apsw
 
 from dbupkeep.engine import Report, Work
 from dbupkeep.engines.sqlite import hooks, in_place, leftovers, space, twin
-from dbupkeep.engines.sqlite.alone import Lease, Opened, Unproved, leased, obstacle
+from dbupkeep.engines.sqlite.alone import obstacle
 from dbupkeep.engines.sqlite.faults import told
 from dbupkeep.engines.sqlite.handle import Handle, View, connect, literal
+from dbupkeep.engines.sqlite.lease import Lease, Opened, Unproved, leased
 from dbupkeep.engines.sqlite.openers import openers_of
 from dbupkeep.engines.sqlite.progress import ThreadBytes, followed
 from dbupkeep.engines.sqlite.sizes import Sizes, measure

@@ -15,8 +15,8 @@ from pathlib import Path
 import apsw
 
 from dbupkeep.engines.sqlite import leftovers
-from dbupkeep.engines.sqlite.alone import Lease, Opened, Unproved, leased
 from dbupkeep.engines.sqlite.header import CHANGE_COUNTER, VALID_FOR, WRITE_VERSION
+from dbupkeep.engines.sqlite.lease import Lease, Opened, Unproved, leased
 from dbupkeep.engines.sqlite.paths import Place
 
 _HERE = -100
