@@ -6,8 +6,9 @@ import gc
 import sys
 from collections.abc import Sequence
 
-SELDOM = 50_000
-"""New objects between two looks of Python's cycle collector: at its default it looks fifty times while a command loads."""
+SELDOM = 100_000
+"""New objects between two looks of Python's cycle collector: at its default it looks fifty times while a
+command loads, and each look costs more. A command that runs ends before the first one; a service goes on with it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
