@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import Any
 
 from dbupkeep.codec import from_json, rfc3339
-from dbupkeep.events import ParentSettled, Recorded
+from dbupkeep.events import JobFailed, ParentSettled, Recorded
 from dbupkeep.follower import Memory, Message
-from dbupkeep.jobs import OFTEN, Job, JobStatus, JobType, Outcome
+from dbupkeep.jobs import OFTEN, Job, JobType, Outcome
 from dbupkeep.ledger import Reader
 from dbupkeep.logs import mask, printable
 from dbupkeep.quantities import duration, size
@@ -106,7 +106,7 @@ class Notifier:
             run = self._reader.job(recorded.job_id)
             return _settled(memory, recorded, name, event, run) if run else ()
         job = self._reader.job(recorded.job_id) if event.name in ENDINGS else None
-        if job is not None and ends_operation(recorded, job):
+        if job is not None:
             _note(_run(memory, recorded.correlation_id), recorded, job)
         return ()
 
@@ -156,18 +156,19 @@ def _run(memory: Memory, run_id: str) -> dict[str, Any]:
 
 
 def _note(run: dict[str, Any], recorded: Recorded, job: Job) -> None:
-    """Remember what an operation of a run came to."""
-    place = f"{job.name} of {_place(job)}"
+    """Remember what an operation of a run came to, or that its databases could not be found."""
+    if isinstance(recorded.event, JobFailed) and len(run["failures"]) < NAMED:
+        message = _said(str(recorded.event.error.get("message", "")))
+        run["failures"].append(f"{_what(job)}: {message}" if message else _what(job))
+    if not ends_operation(recorded, job):
+        return
     end = reckon(recorded, job)
     if end.in_a_row >= OFTEN and len(run["often"]) < NAMED:
-        run["often"].append(f"{place}: {_said(getattr(recorded.event, 'reason', ''))}")
+        run["often"].append(f"{_what(job)}: {_said(getattr(recorded.event, 'reason', ''))}")
     run["operations"][end.status.value] = run["operations"].get(end.status.value, 0) + 1
     run["given_back"] += end.given_back
     run["overrun"] += end.overrun
     run["ineffective"] += end.ineffective
-    if end.status is JobStatus.FAILED and len(run["failures"]) < NAMED:
-        message = _said(str(getattr(recorded.event, "error", {}).get("message", "")))
-        run["failures"].append(f"{place}: {message}" if message else place)
 
 
 def _settled(memory: Memory, recorded: Recorded, name: str, event: ParentSettled, root: Job) -> Iterable[Message]:
@@ -300,8 +301,13 @@ def _monday(now: datetime) -> datetime:
     return day + timedelta(days=7 - day.weekday())
 
 
-def _place(job: Job) -> str:
-    return printable(mask(job.target.rpartition("/")[2] or job.target))
+def _what(job: Job) -> str:
+    """`vacuum of app.db`, `reindex public.orders_pkey of shop`; the name of what is no operation."""
+    operation, object = job.config.get("operation"), job.config.get("object")
+    if not operation:
+        return printable(mask(job.name))
+    place = job.target.rpartition("/")[2] or job.target
+    return printable(mask(f"{operation} {object} of {place}" if object else f"{operation} of {place}"))
 
 
 def _said(text: str) -> str:

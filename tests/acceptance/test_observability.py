@@ -250,3 +250,24 @@ def test_health_by_command_for_people_containers_and_nagios(served: Service) -> 
     served.end(service)
     unusable = served.cli("health", "--nagios", "--ledger", "/dev/null/ledger.db")
     assert (unusable.code, unusable.out[:16]) == (3, "DBUPKEEP UNKNOWN")
+
+
+def test_a_test_message_says_whether_it_arrived(served: Service, receiver: Receiver) -> None:
+    served.cli.environ["HOOK_SECRET"] = "whsec_" + "a" * 32
+    served.write(more=TOLD.format(url=receiver.url), job=PINGED.format(url=receiver.url))
+    done = served.cli("notify")
+    assert (done.code, sorted(done.out.split("\n"))[1:]) == (
+        0,
+        ["✓ notify:ops: delivered", "✓ ping:nightly: delivered"],
+    )
+    assert receiver.paths[0].startswith("/ping/log?rid=")
+    assert json.loads(receiver.received[1].body)["data"]["title"] == "A test of dbupkeep"
+    receiver.status = 403
+    failed = served.cli("notify", "ops", "--json")
+    assert failed.code == 1
+    assert failed.json == {
+        "receivers": [{"name": "notify:ops", "delivered": False, "reason": "the receiver answered 403"}]
+    }
+    unknown = served.cli("notify", "opps")
+    assert unknown.code == 2
+    assert "there is nightly, ops" in unknown.err

@@ -106,13 +106,29 @@ def test_what_a_message_says(bench: Any) -> None:
     run = bench.run("nightly", "scripted:///a", operations=("vacuum", "analyze"))
     (message,) = teller.listen()
     assert message.title == "nightly failed"
-    assert "vacuum a of a: password=***" in message.text
+    assert "vacuum of a: password=***" in message.text
     assert "1 completed, 1 failed" in message.text
     assert f"dbupkeep show {run.id[:13]}" in message.text
     assert "\x1b" not in message.text
     assert "canary" not in json.dumps(to_json(message))
     assert message.data["operations"] == {"completed": 1, "failed": 1}
     assert message.data["run_id"] == run.id
+
+
+def test_databases_that_could_not_be_found_are_told(bench: Any) -> None:
+    from dbupkeep.definitions import JobDefinition, Step, Target
+    from dbupkeep.errors import Missing
+
+    def gone(_: object) -> Any:
+        raise Missing("the folder is gone", hint="mount it")
+
+    teller = Teller(bench, on=["failed"])
+    bench.engine._found = gone
+    place = Target(name="tenants", url="scripted:///srv/tenants", pattern="*.db")
+    bench.app.runs.create_run(JobDefinition(name="nightly", steps=(Step(name="1", targets=(place,)),)))
+    bench.app.drain()
+    (message,) = teller.listen()
+    assert message.text.splitlines()[0] == "find databases in tenants: the folder is gone"
 
 
 def test_only_runs_of_the_jobs_that_name_it_are_told(bench: Any) -> None:

@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "serve": ("service", "Start what is due by its schedule, and execute it, until told to stop."),
         "schedule": ("scheduling", "Say what runs next by itself, in which window, and what will not and why."),
         "health": ("health", "Say whether runs start, succeed and are told of; for people, containers and Nagios."),
+        "notify": ("notifying", "Send a test message to those who are told."),
         "worker": ("working", "Execute jobs until told to stop."),
         "doctor": ("inquiring", "Check versions, the ledger, and a database’s surroundings."),
         "config": ("configuring", "Check, show and locate the configuration."),
