@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 RETURN_DELAY = 1.0
 """Seconds before an attempt that a worker gave back is made again; doubled with each attempt."""
 
+LONGEST_DELAY = 15.0
+"""Seconds up to which it is doubled: what waits keeps its hold, and others from their turn."""
+
 
 BLOCKING = "blocking"
 """The kind of document that keeps for how long others had to wait, by attempt; its key is the parent of the jobs."""
@@ -215,7 +218,7 @@ class Lifecycle:
             if change is None:
                 return None
             if isinstance(event, JobReturned):
-                delay = RETURN_DELAY * 2 ** (job.attempt - 1) if event.counted else 0.0
+                delay = _delay(job.attempt) if event.counted else 0.0
                 delivery = Delivery(job_id=job.id, attempt=job.attempt + 1, lane=job.lane, delay=delay)
                 step.deliveries.append(delivery)
             if ended.sample is not None:
@@ -505,6 +508,12 @@ def _check_limits(at_a_time: int | None, until: datetime | None, now: datetime) 
 def _to_the_millisecond(moment: datetime) -> datetime:
     """As events keep it."""
     return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _delay(attempt: int) -> float:
+    """Seconds until an attempt that was given back is made again."""
+    doubled = RETURN_DELAY * 2 ** min(attempt - 1, 10)
+    return min(doubled, LONGEST_DELAY)
 
 
 def _last_resort(job: Job, event: Event) -> Event:

@@ -123,7 +123,7 @@ def test_restarts_in_the_middle_of_runs(kills: int, processes: Processes, server
     for _ in range(restarts):
         if len(work.jobs(JobStatus.PENDING, JobStatus.RUNNING)) < TABLES:
             work.submit()
-        until(lambda: at_work(database), seconds=60)
+        until(lambda: at_work(database), seconds=120)
         time.sleep(dice.uniform(0.0, 0.3))  # the moment is the point, and nothing waits for it
         server.stop(dice.choice(("INT", "QUIT")))
         time.sleep(dice.uniform(0.0, 1.0))

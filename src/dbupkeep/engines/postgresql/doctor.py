@@ -144,7 +144,7 @@ def _extensions(handle: Handle) -> Iterator[Finding]:
 
 def _holders(handle: Handle) -> Iterator[Finding]:
     for row in surroundings.blockers(handle):
-        if (row["seconds"] or 0) >= _LONG or row["kind"] in ("prepared", "slot", "standby"):
+        if surroundings.is_held(row, _LONG):
             yield Finding(
                 subject="dead rows",
                 ok=row["kind"] == "standby",

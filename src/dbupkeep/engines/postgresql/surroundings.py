@@ -62,6 +62,20 @@ def holder(row: Mapping[str, Any]) -> str:
     return f"standby {name} by its feedback"
 
 
+_BEHIND = 10_000
+"""Transaction ids up to which a standby or a slot is as near as it can be: they tell where they are now and then."""
+
+
+def is_held(row: Mapping[str, Any], seconds: float) -> bool:
+    """Whether one who keeps dead rows does so for long: a session for so many seconds, one that was left for good at once.
+
+    A standby with feedback and a slot in use always keep the newest ones, which is no trouble.
+    """
+    if row["kind"] == "session":
+        return bool((row["seconds"] or 0) >= seconds)
+    return row["kind"] == "prepared" or row["state"] == "inactive" or (row["age"] or 0) >= _BEHIND
+
+
 def blockers(handle: Handle) -> Sequence[Mapping[str, Any]]:
     """Who keeps dead rows from being removed, the oldest first; of this database where that matters."""
     found = handle.rows("horizon")

@@ -99,9 +99,8 @@ def _locks(handle: Handle, row: Row) -> Iterator[Finding]:
 def _horizon(handle: Handle, row: Row | None) -> Iterator[Finding]:
     """VACUUM removes no row that one of these could still see; the oldest first."""
     dead = f", of which there are {row['dead']:,} here" if row and row["dead"] else ""
-    for each in surroundings.blockers(handle)[:_SHOWN]:
-        if (each["seconds"] or 0) < _OPEN and each["kind"] == "session":
-            continue
+    held = [each for each in surroundings.blockers(handle) if surroundings.is_held(each, _OPEN)]
+    for each in held[:_SHOWN]:
         yield Finding(
             subject="dead rows",
             ok=False,

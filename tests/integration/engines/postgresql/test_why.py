@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 
 import psycopg
 import pytest
 
+from dbupkeep.definitions import Policy
 from dbupkeep.engine import Finding, Purpose
 from dbupkeep.errors import UnknownName
+from dbupkeep.jobs import Effective
+from dbupkeep.operations import Operation
+from tests.plugins.postgresql import clone
 from tests.plugins.postgresql_bench import Workbench, holding, in_thread, until
 from tests.plugins.postgresql_phases import strangers
 
@@ -108,3 +113,28 @@ def test_who_waits_behind_a_lock_is_told_too(newest: Workbench) -> None:
 def test_what_is_not_there_is_said(newest: Workbench) -> None:
     with pytest.raises(UnknownName):
         findings(newest, 'no such"; DROP TABLE victim; --')
+
+
+TIME_PASSES = """DO $$ BEGIN FOR n IN 1..11000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"""
+
+
+def test_a_standby_that_keeps_dead_rows_by_its_feedback_is_named(newest: Workbench) -> None:
+    newest.bloat(dead=0)
+    standby = clone(newest.database.server, hot_standby_feedback="on", wal_receiver_status_interval=1)
+    try:
+        there = replace(newest.database, server=standby)
+        until(lambda: there.value("SELECT pg_last_wal_replay_lsn() IS NOT NULL"))
+        with holding(there, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t"):
+            until(lambda: newest.database.value("SELECT count(backend_xmin) FROM pg_stat_replication"))
+            newest.database.execute("DELETE FROM t WHERE id <= 19000", TIME_PASSES)
+            first = next(each for each in bad(newest, "t") if each.subject == "dead rows")
+            assert "standby walreceiver by its feedback keeps dead rows, of which there are" in first.message
+            assert "end the long query there, or set hot_standby_feedback = off" in first.hint
+            _, evidence = newest.perform(newest.item(Operation.VACUUM))
+            assert evidence.effective is Effective.NO
+            assert "kept by standby walreceiver by its feedback" in evidence.reason
+        until(lambda: not any(each.subject == "dead rows" for each in bad(newest, "t")))
+        _, evidence = newest.perform(newest.item(Operation.VACUUM, policy=Policy(force=True), table="t"))
+        assert evidence.effective is Effective.YES
+    finally:
+        standby.remove()
