@@ -9,7 +9,7 @@ from dbupkeep.events import AttemptLost, DeferralRepeated, JobSubmitted, ParentS
 from dbupkeep.follower import Memory, Message
 from dbupkeep.jobs import Job, JobType, Outcome
 from dbupkeep.ledger import Reader
-from dbupkeep.results import ends_operation, engine_of, reckon
+from dbupkeep.results import ENDINGS, ends_operation, engine_of, reckon
 from dbupkeep.totals import STOP_LIMIT, Totals
 
 NAME = "totals"
@@ -40,18 +40,18 @@ class TotalsFollower:
     def _count(self, totals: Totals, recorded: Recorded) -> None:
         event = recorded.event
         totals.add("events", (event.name,))
-        job = self._reader.job(recorded.job_id)
-        if job is None:  # pruned between two reads: nobody will ask
+        if isinstance(event, AttemptLost):
+            totals.add("attempts_lost")
+        job = self._reader.job(recorded.job_id) if _is_of_interest(recorded) else None
+        if job is None:  # or pruned between two reads: nobody will ask
             return
         if ends_operation(recorded, job):
             totals.ended(reckon(recorded, job))
         elif isinstance(event, DeferralRepeated):
             totals.add("deferred_often", (engine_of(job.target), str(job.config.get("operation", ""))))
-        elif isinstance(event, AttemptLost):
-            totals.add("attempts_lost")
         elif isinstance(event, ParentSettled):
             self._settled(totals, recorded, job, event)
-        elif isinstance(event, JobSubmitted) and job.type == JobType.DATABASE_MAINTENANCE_PARENT:
+        elif job.type == JobType.DATABASE_MAINTENANCE_PARENT:
             self._surveyed(totals, job)
 
     def _settled(self, totals: Totals, recorded: Recorded, job: Job, event: ParentSettled) -> None:
@@ -81,3 +81,11 @@ class TotalsFollower:
         age = facts.get("values", {}).get("database_age")
         if isinstance(age, (int, float)):
             totals.state("wraparound", target, STOP_LIMIT - age, at)
+
+
+def _is_of_interest(recorded: Recorded) -> bool:
+    """Whether its job is worth a look: of what was submitted only roots and what is right below them."""
+    event = recorded.event
+    if isinstance(event, JobSubmitted):
+        return recorded.parent_id == recorded.correlation_id
+    return event.name in ENDINGS or isinstance(event, (DeferralRepeated, ParentSettled))
