@@ -98,8 +98,9 @@ def _fleets(
 ) -> Iterator[Fleet]:
     left = list(known)
     for place in places:
-        inside = [each for each in left if each.target.startswith(place.url.rstrip("/") + "/")]
-        left = [each for each in left if each not in inside]
+        below = place.url.rstrip("/") + "/"
+        inside = [each for each in left if each.target.startswith(below)]
+        left = [each for each in left if not each.target.startswith(below)]
         found = next((job for job in discoveries if job.target == f"discovery:{place.url}" and job.result), None)
         result = (found.result or {}) if found else {}
         idle = int((result.get("values") or {}).get("idle") or 0)

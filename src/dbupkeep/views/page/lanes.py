@@ -48,6 +48,11 @@ class Course:
         """The same as a table: the longest ones."""
         return _drawn(self.attempts)
 
+    @property
+    def left_out(self) -> int:
+        """How many attempts are too short to be drawn."""
+        return max(0, len(self.attempts) - DRAWN)
+
     def picture(self) -> Svg:
         """The timeline; empty where nothing has begun."""
         going = not self.run.status.ended
@@ -58,7 +63,7 @@ class Course:
         for name, ghost in ghosts:
             bars[name].append(ghost)
         if len(names) > APART:
-            bars = {f"{len(names)} databases": [bar for of_one in bars.values() for bar in of_one]}
+            bars = {f"{len([name for name in names if name != self.run.name])} databases": [bar for of_one in bars.values() for bar in of_one]}
         made = [Lane(name=name, bars=of_one) for name, of_one in bars.items()]
         now = self.now if going else None
         return timeline(made, title=f"timeline of {self.run.name}", now=now, closes=self.closes if going else None)

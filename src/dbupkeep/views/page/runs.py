@@ -26,8 +26,8 @@ from dbupkeep.views.watching import Watch
 
 router = room()
 
-OPERATIONS = 1500
-"""Operations that a timeline is made of; of more, those that were planned first."""
+OPERATIONS = 10_000
+"""Operations that a timeline is made of; of more, those that were planned last."""
 
 EVENTS = 3000
 """Events of a run up to which each attempt is drawn; of a bigger one, the last attempt of each operation."""
@@ -95,7 +95,7 @@ def place_of(job: Job) -> str:
 def _course(reader: Reader, run: Job, children: Sequence[Job], now: datetime) -> Course:
     entries = [Entry(job=job, database=name) for job, name in _operations(reader, run, children)]
     events: Sequence[Recorded] = ()
-    if 0 < len(entries) <= OPERATIONS and run.is_root:
+    if 0 < len(entries) <= EVENTS and run.is_root:
         events = reader.events(0, correlation_id=run.id, limit=EVENTS + 1)
     return course(run, entries, events if len(events) <= EVENTS else (), now)
 
@@ -106,11 +106,11 @@ def _operations(reader: Reader, run: Job, children: Sequence[Job]) -> Iterator[t
     if not names:
         yield from ((child, run.name) for child in children)
         return
-    for statuses, limit in ((BEGUN, OPERATIONS), ((JobStatus.PENDING,), GHOSTS)):
-        query = JobQuery(correlation_id=run.correlation_id, types=WORK, statuses=statuses, newest_first=False)
-        for job in reader.jobs(query, limit=limit).jobs:
-            if job.parent_id in names or job.parent_id == run.id:
-                yield job, names.get(job.parent_id, run.name)
+    begun = JobQuery(correlation_id=run.correlation_id, types=WORK, statuses=BEGUN)
+    waiting = JobQuery(correlation_id=run.correlation_id, types=WORK, statuses=(JobStatus.PENDING,), newest_first=False)
+    for job in (*reversed(reader.jobs(begun, limit=OPERATIONS).jobs), *reader.jobs(waiting, limit=GHOSTS).jobs):
+        if job.parent_id in names or job.parent_id == run.id:
+            yield job, names.get(job.parent_id, run.name)
 
 
 def _gained_by(memory: Memory) -> Callable[[Job], str]:

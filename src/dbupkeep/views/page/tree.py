@@ -193,7 +193,8 @@ def _within_budget(
             left -= len(operations)
             yield Database(job=job, tables=_tables(job, operations), progress=_progress(job, operations))
         else:
-            yield Database(job=job, tables=(), progress=_progress(job, children_of(job.id)), shown=False)
+            running = children_of(job.id) if job.status is JobStatus.RUNNING else ()
+            yield Database(job=job, tables=(), progress=_progress(job, running), shown=False)
 
 
 QUIET = (JobStatus.COMPLETED, JobStatus.PENDING, JobStatus.SKIPPED)
