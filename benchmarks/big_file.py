@@ -1,4 +1,4 @@
-"""One big file: VACUUM, REINDEX, ANALYZE, and all three, against the sqlite3 command doing the same work."""
+"""One big file: REINDEX, ANALYZE, and all three with VACUUM, against the sqlite3 command doing the same work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ def run(place: Place) -> Iterator[Comparison]:
     databases.make_big(prepared, 1_000_000_000 if place.full else 100_000_000)
     rounds = place.rounds or 5
     about = ABOUT.format(size=prepared.stat().st_size, free=databases.free_share(prepared), mode="rollback journal")
-    yield compare("VACUUM of one big file", vacuum(place, prepared), rounds=rounds, note=about)
     yield compare("REINDEX of one big file", reindex(place, prepared), rounds=rounds, note=about + REINDEX)
     yield compare("ANALYZE of one big file, limit 400", analyze(place, prepared), rounds=rounds, note=about + ANALYZE)
     yield compare("All three", everything(place, prepared), rounds=rounds, note=about + ALL)
@@ -40,31 +39,16 @@ ALL = (
 )
 
 
-def vacuum(place: Place, prepared: Path) -> Sequence[Variant]:
-    """The file shrinks."""
-    size = prepared.stat().st_size
-    return _variants(
-        place,
-        prepared,
-        {
-            "sqlite3 VACUUM": lambda file: shell(file, "VACUUM"),
-            "dbupkeep run --operations vacuum": lambda file: _product(file, "vacuum"),
-            "bare apsw VACUUM": lambda file: bare(file, "VACUUM"),
-        },
-        check=lambda file: databases.check_vacuumed(file, size),
-    )
-
-
 def reindex(place: Place, prepared: Path) -> Sequence[Variant]:
     """Every index is complete again."""
     check = "PRAGMA integrity_check"
-    return _variants(
+    return variants(
         place,
         prepared,
         {
             "sqlite3 REINDEX": lambda file: shell(file, "REINDEX"),
             "sqlite3 REINDEX; integrity_check": lambda file: shell(file, "REINDEX", check),
-            "dbupkeep run --operations reindex": lambda file: _product(file, "reindex"),
+            "dbupkeep run --operations reindex": lambda file: run_of(file, "reindex"),
             "bare apsw REINDEX": lambda file: bare(file, "REINDEX"),
             "bare apsw REINDEX; integrity_check": lambda file: bare(file, "REINDEX", check),
         },
@@ -75,12 +59,12 @@ def reindex(place: Place, prepared: Path) -> Sequence[Variant]:
 
 def analyze(place: Place, prepared: Path) -> Sequence[Variant]:
     """There are statistics."""
-    return _variants(
+    return variants(
         place,
         prepared,
         {
             "sqlite3 ANALYZE": lambda file: shell(file, LIMIT, "ANALYZE"),
-            "dbupkeep run --operations analyze": lambda file: _product(file, "analyze"),
+            "dbupkeep run --operations analyze": lambda file: run_of(file, "analyze"),
             "bare apsw ANALYZE": lambda file: bare(file, LIMIT, "ANALYZE"),
             "sqlite3 ANALYZE without a limit": lambda file: shell(file, "ANALYZE"),
         },
@@ -96,12 +80,12 @@ def everything(place: Place, prepared: Path) -> Sequence[Variant]:
         databases.check_vacuumed(file, size)
         databases.check_analyzed(file)
 
-    return _variants(
+    return variants(
         place,
         prepared,
         {
             "sqlite3 VACUUM; ANALYZE": lambda file: shell(file, "VACUUM", LIMIT, "ANALYZE"),
-            "dbupkeep run": lambda file: _product(file, "vacuum,analyze,reindex", force=False),
+            "dbupkeep run": lambda file: run_of(file, "vacuum,analyze,reindex", force=False),
             "sqlite3 VACUUM; REINDEX; ANALYZE": lambda file: shell(file, "VACUUM", "REINDEX", LIMIT, "ANALYZE"),
             "bare apsw VACUUM; ANALYZE": lambda file: bare(file, "VACUUM", LIMIT, "ANALYZE"),
         },
@@ -109,11 +93,12 @@ def everything(place: Place, prepared: Path) -> Sequence[Variant]:
     )
 
 
-def _product(file: Path, operations: str, *, force: bool = True) -> list[str]:
+def run_of(file: Path, operations: str, *, force: bool = True) -> list[str]:
+    """Our command for these operations."""
     return product("run", str(file), "--operations", operations, *(["--force"] if force else []))
 
 
-def _variants(
+def variants(
     place: Place,
     prepared: Path,
     commands: dict[str, Callable[[Path], list[str]]],
@@ -121,6 +106,7 @@ def _variants(
     check: Callable[[Path], None],
     spoil: Callable[[Path], None] | None = None,
 ) -> list[Variant]:
+    """Variants of work on a fresh copy, which `check` looks at afterwards."""
     file = place.folder / "work.db"
 
     def prepare() -> None:
