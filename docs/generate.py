@@ -212,11 +212,11 @@ def _subcommands(command: click.Command, context: click.Context) -> Iterator[str
 def port_page() -> Iterator[str]:
     yield "# Ports\n"
     yield "A port is a contract; its adapters are found by file name or by entry point. See [how to add one](../how-to/extend.md).\n"
-    from dbupkeep import engine, ledger, manager, queue, worker
+    from dbupkeep import engine, follower, ledger, manager, queue, worker
 
     for module, names in ((manager, ["JobManager", "Monitoring"]), (worker, ["JobWorker", "Context"]),
                           (engine, ["Engine", "Session", "Report"]), (ledger, ["Ledger", "Trail", "Reader"]),
-                          (queue, ["Queue"])):  # fmt: skip
+                          (queue, ["Queue"]), (follower, ["Follower"])):  # fmt: skip
         for name in names:
             port = getattr(module, name)
             yield f"\n## {name}\n\n`{module.__name__}.{name}`: {_line(port)}\n\n| member | promise |\n|---|---|"

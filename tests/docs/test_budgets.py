@@ -19,6 +19,7 @@ PORTS = {
     "ledger.py": ("Ledger", "Trail", "Reader"),
     "queue.py": ("Queue",),
     "engine.py": ("Engine", "Session"),
+    "follower.py": ("Follower",),
     "manager.py": ("JobManager",),
     "worker.py": ("JobWorker",),
 }

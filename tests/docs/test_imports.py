@@ -12,10 +12,11 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "dbupkeep"
 
 DOMAIN = (
-    "admission codec definitions errors estimates events facts jobs operations planner plans progress schedules"
+    "admission codec definitions errors estimates events facts health jobs operations planner plans progress results"
+    " schedules totals"
 ).split()
 
-PORTS = "engine ledger manager queue worker".split()
+PORTS = "engine follower ledger manager queue worker".split()
 
 # A clock, randomness and everything that reaches out of the process are parameters of the domain, never imports.
 REACHES_OUT = set(
