@@ -148,6 +148,24 @@ def test_a_real_vacuum_is_killed_and_done_by_the_next_process(cli: Cli, big: Pat
     assert sorted(path.name for path in big.parent.iterdir() if path.name.startswith("big.db")) == ["big.db"]
 
 
+@pytest.mark.slow
+def test_a_real_vacuum_that_outlasts_the_grace_of_a_stop_is_done_by_the_next_worker(cli: Cli, big: Path) -> None:
+    cli("run", "big.db", "--operations", "vacuum", "--detach")
+    watching = cli.start("watch", "--json")
+    worker = cli.start("worker", "--grace", "0")
+    watching.await_event("stage_reached")
+    worker.signal(signal.SIGTERM)
+    assert worker.end().code == 0
+    (vacuum,) = cli("show", "--json").json["jobs"]
+    assert vacuum["status"] in ("pending", "completed")  # past the point of return it finishes
+    attempts = 2 if vacuum["status"] == "pending" else 1
+    assert cli("worker", "--drain").code == 0
+    (vacuum,) = cli("show", "--json").json["jobs"]
+    assert (vacuum["status"], vacuum["attempt"]) == ("completed", attempts)
+    watching.await_event("parent_settled", outcome="done")
+    assert sound(big)
+
+
 def test_a_run_takes_over_from_one_whose_process_is_gone(cli: Cli, script: Script) -> None:
     lost = begun(cli, "scripted://db", "--operations", "vacuum")
     lost.signal(signal.SIGKILL)
