@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,7 +16,7 @@ from dbupkeep.secret import Secret, Unreadable
 
 START, SUCCESS, FAIL, LOG = "start", "success", "fail", "log"
 
-SIGNALS = {
+SIGNALS: Mapping[str, str] = {
     Outcome.DONE: SUCCESS,
     Outcome.NOTHING_TO_DO: SUCCESS,
     Outcome.FAILED: FAIL,
@@ -66,7 +66,7 @@ class PingFollower:
         if isinstance(event, JobSubmitted) and self._is_ours(self._reader.job(recorded.job_id)):
             yield _ping(recorded, START, f"{self._job} has begun")
         elif isinstance(event, ParentSettled):
-            kind = SIGNALS.get(Outcome(event.outcome), LOG)
+            kind = SIGNALS.get(event.outcome, LOG)
             yield from (
                 _ping(recorded, kind, f"{message.title}\n{message.text}")
                 for message in told

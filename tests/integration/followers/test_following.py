@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from dbupkeep.app import App
 from dbupkeep.clock import SystemClock
+from dbupkeep.errors import LedgerError
 from dbupkeep.following import LEASE, Following
 from dbupkeep.outbox import REFUSALS, Overtaken, Post, state_of
 from dbupkeep.testing.pair_kit import eventually
@@ -182,6 +184,38 @@ def test_a_faulty_follower_does_not_hold_up_another(bench: Any, notes: Any, capl
     bench.run()
     eventually("the other one has it", lambda: well.texts == ["run 1", "run 2"])
     eventually("the faulty one was tried", faulty.tried.is_set)
+    served.close()
+
+
+class Shaky:
+    """A reader of a ledger that cannot be used at first."""
+
+    def __init__(self, reader: Any) -> None:
+        self.reader, self.well = reader, threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        if not self.well.is_set():
+            raise LedgerError("the disk is full", hint="free some space")
+        return getattr(self.reader, name)
+
+
+def test_a_ledger_that_cannot_be_used_for_a_while_loses_nothing(
+    bench: Any, notes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbupkeep.following.PAUSE", 0.05)
+    monkeypatch.setattr("dbupkeep.following.LOOK", 0.05)
+    receiver, shaky = notes(), Shaky(bench.app.reader)
+    served = Following(**{**bench.parts(), "reader": shaky})
+    served.use([receiver])
+    served.start()
+    bench.run()
+    assert not served.holding()
+    shaky.well.set()
+    eventually("it was delivered", lambda: receiver.texts == ["run 1", "run 2"])
+    shaky.well.clear()
+    bench.run()
+    shaky.well.set()
+    eventually("so was the next", lambda: receiver.texts == ["run 1", "run 2", "run 3", "run 4"])
     served.close()
 
 
