@@ -512,8 +512,7 @@ def _to_the_millisecond(moment: datetime) -> datetime:
 
 def _delay(attempt: int) -> float:
     """Seconds until an attempt that was given back is made again."""
-    doubled = RETURN_DELAY * 2 ** min(attempt - 1, 10)
-    return min(doubled, LONGEST_DELAY)
+    return min(RETURN_DELAY * float(2 ** min(attempt - 1, 10)), LONGEST_DELAY)
 
 
 def _last_resort(job: Job, event: Event) -> Event:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+from typing_extensions import override
 
 from dbupkeep.operations import Operation
-from tests.plugins.postgresql import Database, Server
+from tests.plugins.postgresql import Database, Server, clone
 from tests.plugins.postgresql_bench import Workbench, holding, until
 from tests.plugins.postgresql_phases import BUILD, SETUP
 
@@ -121,22 +125,64 @@ def test_a_whole_server_but_what_is_excluded(cli: Cli, newest: Workbench) -> Non
         ("postgresql://u:c4n4ry@127.0.0.1/x", 2, "password"),
         ("postgresql:/u:c4n4ry@127.0.0.1/x", 2, "password"),
         ("postgresql://127.0.0.1/x?nonsense=1", 2, "cannot be read"),
+        ("{guarded}/{database}", 12, "wrong or missing password"),
+        ("postgresql://127.0.0.1:{website}/x", 10, "no PostgreSQL server answers"),
     ],
-    ids=["refused", "host", "database", "role", "password", "malformed", "nonsense"],
+    ids=["refused", "host", "database", "role", "password", "malformed", "nonsense", "wrong-password", "website"],
 )
 def test_bad_input_has_its_own_words_and_code(
-    cli: Cli, newest_database: Database, url: str, code: int, words: str
+    cli: Cli, newest_database: Database, website: int, url: str, code: int, words: str
 ) -> None:
     port = newest_database.server.port
     url = url.format(
         server=f"postgresql://postgres@127.0.0.1:{port}",
         stranger=f"postgresql://nobody_at_all@127.0.0.1:{port}",
+        guarded=f"postgresql://with_password@127.0.0.1:{port}",
         database=newest_database.name,
+        website=website,
     )
-    done = cli("run", url, *BOTH)
+    with newest_database.connect() as connection:
+        if not connection.execute("SELECT FROM pg_roles WHERE rolname = 'with_password'").fetchall():
+            connection.execute("CREATE ROLE with_password LOGIN PASSWORD 'right'")
+    done = cli("run", url, *BOTH, PGPASSWORD="wr0ng-c4n4ry", PGCONNECT_TIMEOUT="2")
     assert done.code == code, done.err
     assert words in done.err
     assert "c4n4ry" not in done.out + done.err
+    assert cli("jobs", "--json").json == {"jobs": [], "cursor": None}, "nothing was begun"
+
+
+class Quiet(BaseHTTPRequestHandler):
+    @override
+    def log_message(self, *_: object) -> None:
+        """Tell nobody."""
+
+
+@pytest.fixture
+def website() -> Iterator[int]:
+    """The port of something that is no database server."""
+    server = HTTPServer(("127.0.0.1", 0), Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_standby_is_refused_and_can_be_checked(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    standby = clone(newest.database.server)
+    try:
+        url = standby.url(newest.database.name)
+        done = cli("run", url, *BOTH)
+        assert done.code == 13, done.err
+        assert "is on a standby" in done.err
+        assert "maintain its primary" in done.err
+        assert cli("jobs", "--json").json["jobs"] == [], "nothing was begun"
+        assert cli("plan", url, *BOTH).code == 0
+        assert cli("run", url, "--operations", "vacuum,check").code == 0
+    finally:
+        standby.remove()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dbupkeep.config import Config
 from dbupkeep.config.names import near_miss
 from dbupkeep.config.units import read_duration, read_setting
 from dbupkeep.definitions import ErrorPolicy, JobDefinition, OnError, Policy, Setting, Step, Target
-from dbupkeep.errors import UnknownName, UsageError
+from dbupkeep.errors import Kind, Refused, UnknownName, UsageError
 from dbupkeep.logs import printable
 from dbupkeep.manager import Planned
 from dbupkeep.operations import Operation
@@ -110,8 +110,21 @@ class Request:
     def submit(self, app: App) -> str:
         """Write the jobs: of one database by its plan, of several by a run that surveys while it goes."""
         if self.single:
-            return app.databases.submit(app.databases.plan(self.definition.steps[0], self.definition))
+            plan = app.databases.plan(self.definition.steps[0], self.definition)
+            _refuse_standby(plan)
+            return app.databases.submit(plan)
         return app.runs.create_run(self.definition)
+
+
+def _refuse_standby(plan: Plan) -> None:
+    """Raise `Refused` where the one database that was named takes no changes, and nothing that only reads was asked for."""
+    if plan.facts.values.get("standby") and all(operations.CATALOGUE[each].writes for each in plan.operations):
+        raise Refused(
+            f"{plan.facts.target} is on a standby",
+            why="it takes no changes",
+            hint="maintain its primary; `--operations check` reads here too",
+            kind=Kind.READ_ONLY,
+        )
 
 
 def in_lane(planned: Planned, lane: str) -> Planned:
