@@ -12,9 +12,9 @@ from dbupkeep.audit import Act
 from dbupkeep.clock import SystemClock
 from dbupkeep.ledgers import copies
 from dbupkeep.views import words
+from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
-from dbupkeep.views.cli.requests import user
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 

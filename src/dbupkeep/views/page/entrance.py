@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from dbupkeep.views.page.templates import render
 from dbupkeep.views.page.theme import theme_of
 from dbupkeep.views.web.gate import Gate
-from dbupkeep.views.web.guard import LOG_IN
+from dbupkeep.views.web.paths import LOG_IN
 from dbupkeep.views.web.roles import caller_of
 from dbupkeep.views.web.sessions import begin, end
 

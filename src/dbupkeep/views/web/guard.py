@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from starlette.responses import RedirectResponse, Response
 
@@ -22,41 +20,37 @@ from dbupkeep.errors import LedgerError
 from dbupkeep.views.web import forgery
 from dbupkeep.views.web.denials import Denials
 from dbupkeep.views.web.gate import Gate
-from dbupkeep.views.web.headers import protected
 from dbupkeep.views.web.hosts import Hosts
 from dbupkeep.views.web.limits import BODY, BODY_SECONDS, HEAD, Limits
+from dbupkeep.views.web.outgoing import Outgoing, too_many
+from dbupkeep.views.web.paths import LOG_IN, is_public, path_of
 from dbupkeep.views.web.problems import Problem, problem
 from dbupkeep.views.web.roles import Caller, unauthorized
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from dbupkeep.views.web.wire import (
+    Application,
+    Receive,
+    Scope,
+    Send,
+    decoded,
+    field_of,
+    read_body,
+    replayed,
+    respond,
+    too_big,
+)
 
 log = logging.getLogger(__name__)
-
-LOG_IN = "/login"
-
-PUBLIC = frozenset({"/healthz", LOG_IN, "/favicon.ico"})
-"""Paths that need no token; all below `/static/` needs none either."""
 
 LONGEST_PATH = 2048
 
 LONGEST_NOTED = 200
-
-FORM = "application/x-www-form-urlencoded"
-
-
-class _Full(OSError):
-    """There are as many event streams as there may be; the client was told."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Guard:
     """An ASGI application around the site."""
 
-    site: App
+    site: Application
     hosts: Hosts
     gate: Gate
     limits: Limits
@@ -75,17 +69,17 @@ class Guard:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return
-        answer = _Answer(scope, send, self.limits, secure=self.https)
+        answer = Outgoing(scope, send, self.limits, self.gate, secure=self.https)
         try:
             body = await self._admit(scope, receive)
         except Problem as error:
-            await _respond(error.response(), scope, answer.send)
+            await respond(error.response(), scope, answer.send)
         except LedgerError as error:
-            await _respond(problem(503, error.kind.value, error.message, hint=error.hint), scope, answer.send)
+            await respond(problem(503, error.kind.value, error.message, hint=error.hint), scope, answer.send)
         except _Elsewhere as there:
-            await _respond(there.response, scope, answer.send)
+            await respond(there.response, scope, answer.send)
         else:
-            await self._pass_on(scope, _replayed(body, receive), answer)
+            await self._pass_on(scope, replayed(body, receive), answer)
         if act := self._denied(scope, answer.status):
             self.denials.note(act)
 
@@ -96,11 +90,11 @@ class Guard:
         if not what:
             return None
         caller: Caller | None = scope.get("state", {}).get("caller")
-        who = caller.name if caller else f"address {self.address(scope, dict(_decoded(scope)))}"
+        who = caller.name if caller else f"address {self.address(scope, dict(decoded(scope)))}"
         on = f"{scope['method']} {path}"[:LONGEST_NOTED]
         return Act(who=who, what=what, on=on, outcome=f"refused: {status}")
 
-    async def _pass_on(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _pass_on(self, scope: Scope, receive: Receive, answer: Outgoing) -> None:
         caller: Caller | None = scope["state"]["caller"]
         try:
             with acting(caller.name if caller else ""):
@@ -111,7 +105,7 @@ class Guard:
                     "a request failed", extra={"method": scope["method"], "path": path_of(scope)[:LONGEST_NOTED]}
                 )
             if not answer.status:
-                await _respond(problem(500, "bug", "the request failed; the log says why"), scope, answer.send)
+                await respond(problem(500, "bug", "the request failed; the log says why"), scope, answer.send)
         finally:
             answer.end()
 
@@ -123,7 +117,7 @@ class Guard:
             raise Problem(403, "forbidden", f"refused: {reason}")
         caller = await self._known(scope, headers, path)
         scope.setdefault("state", {})["caller"] = caller
-        if caller is None and not _is_public(path):
+        if caller is None and not is_public(path):
             raise _stranger(scope, headers, path)
         body = await self._body(headers, receive)
         if scope["method"] not in forgery.SAFE:
@@ -161,12 +155,12 @@ class Guard:
         """The whole body, bounded: no route waits for a slow one."""
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length[:12]) > BODY:
-            raise _too_big()
+            raise too_big()
         if length == "0" and "transfer-encoding" not in headers:
             return b""
         try:
             async with asyncio.timeout(self.body_seconds):
-                return await _read(receive)
+                return await read_body(receive)
         except TimeoutError:
             raise Problem(
                 408, "request_timeout", f"the body did not arrive within {self.body_seconds:g} s",
@@ -181,7 +175,7 @@ class Guard:
             return
         if not caller.session:
             return
-        given = headers.get(forgery.HEADER, "") or _field(headers, body, forgery.FIELD)
+        given = headers.get(forgery.HEADER, "") or field_of(headers, body, forgery.FIELD)
         if reason := forgery.unproven(headers, session=caller.session, given=given):
             raise Problem(403, "forbidden", f"refused: {reason}", hint="load the page again, and try once more")
 
@@ -194,56 +188,6 @@ class _Elsewhere(Exception):
         self.response = response
 
 
-class _Answer:
-    """Sends an answer with our headers; an event stream only while there are not too many."""
-
-    def __init__(self, scope: Scope, send: Send, limits: Limits, *, secure: bool) -> None:
-        self._scope = scope
-        self._send = send
-        self._limits = limits
-        self._secure = secure
-        self._stream: str | None = None
-        self.turned_away = False
-        self.status = 0
-
-    async def send(self, message: Message) -> None:
-        if self.turned_away:
-            raise _Full
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            public = _is_public(path_of(self._scope))
-            message["headers"] = protected(message.get("headers", []), public=public, secure=self._secure)
-            if _is_stream(message) and not self._open_stream():
-                await _respond(too_many(5.0).response(), self._scope, self._send)
-                self.turned_away = True
-                raise _Full
-        await self._send(message)
-
-    def end(self) -> None:
-        if self._stream is not None:
-            self._limits.close_stream(self._stream)
-
-    def _open_stream(self) -> bool:
-        caller = self._scope["state"].get("caller")
-        key = caller.id if caller else ""
-        if not self._limits.open_stream(key):
-            return False
-        self._stream = key
-        return True
-
-
-def too_many(seconds: float) -> Problem:
-    """The refusal of who asks too much."""
-    return Problem(
-        429, "too_many_requests", "too many requests", hint=f"wait {math.ceil(seconds)} s, and ask less often",
-        headers={"Retry-After": str(math.ceil(seconds))},
-    )  # fmt: skip
-
-
-def _too_big() -> Problem:
-    return Problem(413, "content_too_large", f"the body is bigger than {BODY} bytes", headers={"Connection": "close"})
-
-
 def _stranger(scope: Scope, headers: Mapping[str, str], path: str) -> Exception:
     """What who is not known gets: a problem for programs, the form to log in for people."""
     if scope["method"] != "GET" or path.startswith("/api/") or "text/html" not in headers.get("accept", ""):
@@ -254,83 +198,16 @@ def _stranger(scope: Scope, headers: Mapping[str, str], path: str) -> Exception:
     return _Elsewhere(RedirectResponse(f"{root}{LOG_IN}?next={there}", status_code=303))
 
 
-def path_of(scope: Scope) -> str:
-    """The path within the site, as the routes know it: without what a proxy puts before it."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
-
-
-def _is_public(path: str) -> bool:
-    return path in PUBLIC or path.startswith("/static/")
-
-
-def _is_stream(message: Message) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in message["headers"]
-    )
-
-
 def _headers(scope: Scope) -> dict[str, str]:
     """The headers of a request by name. One that comes twice is none: two readers might believe different ones."""
     if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD:
-        raise Problem(431, "request_header_fields_too_large", f"the headers are bigger than {HEAD} bytes")
+        raise Problem(431, "request_headerfield_ofs_too_large", f"the headers are bigger than {HEAD} bytes")
     found: dict[str, str] = {}
     twice: set[str] = set()
-    for name, value in _decoded(scope):
+    for name, value in decoded(scope):
         if name in found:
             twice.add(name)
         found[name] = value
     for name in twice & {"host", "origin", "authorization", "sec-fetch-site", "content-length", forgery.HEADER}:
         raise Problem(400, "bad_request", f"the header {name} came twice")
     return found
-
-
-def _decoded(scope: Scope) -> Iterator[tuple[str, str]]:
-    return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"])
-
-
-async def _read(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Problem(400, "bad_request", "the body was cut off")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > BODY:
-            raise _too_big()
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Gives the body that was read, then whatever comes: the end of the connection."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
-
-
-def _field(headers: Mapping[str, str], body: bytes, name: str) -> str:
-    """A field of a form; nothing where there is none, or another kind of body."""
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        return ""
-    try:
-        return parse_qs(body.decode("ascii"), max_num_fields=100).get(name, [""])[0]
-    except ValueError:
-        return ""
-
-
-async def _respond(response: Response, scope: Scope, send: Send) -> None:
-    async def nothing() -> Message:
-        return {"type": "http.disconnect"}
-
-    await response(scope, nothing, send)

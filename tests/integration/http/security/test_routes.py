@@ -13,7 +13,7 @@ from fastapi.routing import iter_route_contexts
 from dbupkeep.access import Role
 from dbupkeep.views.site import make_site
 from dbupkeep.views.web.desk import Desk
-from dbupkeep.views.web.guard import PUBLIC
+from dbupkeep.views.web.paths import PUBLIC
 from tests.integration.http.security.conftest import Client
 
 OPEN_TO_ALL_WHO_ARE_KNOWN = {"/logout"}

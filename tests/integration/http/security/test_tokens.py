@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,6 +58,32 @@ def test_a_revoked_token_and_its_sessions_end_within_a_second(
     clock.later += timedelta(seconds=1)
     assert client.get(READ, role="operator").status == client.get(READ, browser.cookie).status == 401
     assert client.get(READ, role="viewer").status == 404
+
+
+@pytest.mark.parametrize("how", ["token", "session"])
+def test_an_event_stream_ends_with_its_token(
+    client: Client, access: Access, app: App, clock: ShiftedClock, run: str, how: str
+) -> None:
+    header = (
+        client.log_in("viewer").cookie if how == "session" else ("Authorization", f"Bearer {client.tokens['viewer']}")
+    )
+    with closing(socket.create_connection(("127.0.0.1", client.port), timeout=30)) as stream:
+        lines = ["GET /api/v1/events/stream HTTP/1.1", "Host: localhost", ": ".join(header), "", ""]
+        stream.sendall("\r\n".join(lines).encode())
+        seen = b""
+        while b"\r\n\r\n" not in seen:
+            seen += stream.recv(65536)
+        app.lifecycle.pause(run)
+        while b"run_paused" not in seen:
+            seen += stream.recv(65536)
+        access.revoke("viewer", by="test")
+        clock.later += timedelta(seconds=2)
+        app.lifecycle.resume(run)
+        while part := stream.recv(65536):
+            seen += part
+            if seen.endswith(b"0\r\n\r\n") or b"run_resumed" in seen:
+                break
+    assert b"run_resumed" not in seen
 
 
 def test_a_token_and_its_sessions_end_when_it_expires(serve: Serve, access: Access, clock: ShiftedClock) -> None:
