@@ -92,6 +92,7 @@ class Play:
     held: dict[str, threading.Event] = field(default_factory=dict)
     faults: dict[str, Exception] = field(default_factory=dict)  # by object or operation
     tables: Sequence[str] = ()
+    pages: int = 1  # of four, that what is held has done
 
     def hold(self, operation: str) -> threading.Event:
         return self.held.setdefault(operation, threading.Event())
@@ -99,8 +100,8 @@ class Play:
     def act(self, session: ScriptedSession, item: PlanItem, report: Report) -> None:
         for name in (item.object, item.operation.value):
             if name in self.held:
-                report.progress(measured(1, 4, "pages", stage="scanning the heap"))
                 while not self.held[name].is_set():
+                    report.progress(measured(self.pages, 4, "pages", stage="scanning the heap"))
                     session.work(0.02)
             if name in self.faults:
                 raise self.faults[name]

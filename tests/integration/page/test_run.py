@@ -42,6 +42,19 @@ def test_pause_and_resume_by_click(site: Site, held: Held, visit: Visit) -> None
     assert site.await_status(run.id, "completed").outcome == "done"
 
 
+def test_bars_move_at_once_though_nothing_has_happened(site: Site, held: Held, visit: Visit) -> None:
+    run, (vacuum, _) = held
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    expect(page.locator(".line")).to_have_text("live")
+    row = page.locator(f"[id='{vacuum.id}']")
+    expect(row.locator("progress")).to_have_js_property("value", 0.25)
+    seq = page.locator("main").get_attribute("data-live")
+    site.play.pages = 3
+    expect(row.locator("progress")).to_have_js_property("value", 0.75)
+    expect(row.locator(".percent")).to_have_text("75 %")
+    assert page.locator("main").get_attribute("data-live") == seq, "progress is no event"
+
+
 def test_cancel_is_asked_twice_and_says_what_becomes_of_what_is_half_done(site: Site, held: Held, visit: Visit) -> None:
     run, (vacuum, _) = held
     page = visit(site.url).comes(f"/runs/{run.id}")
