@@ -148,7 +148,7 @@ class _Rewrite:
         handle = self._handle
         try:
             self._enter(COPYING)
-            with twin.reserved(path, descriptor):
+            with twin.reserved(path, handle.path, descriptor):
                 handle.rows(f"VACUUM INTO {literal(path)}", stage=COPYING)
             with twin.opened(path, _beside(handle, path)) as new:
                 self._enter(CHECKING)
@@ -161,6 +161,8 @@ class _Rewrite:
             if lease.broken:
                 raise Opened from error
             raise
+        except Busy as error:
+            raise Opened from error
 
     def _check(self, new: Twin) -> None:
         """The new file is sound, and is the same database. Raises `Unproved` for faults that the old one has as well."""

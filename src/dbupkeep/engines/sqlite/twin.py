@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 
 from dbupkeep.engines.sqlite import leftovers
+from dbupkeep.engines.sqlite.faults import told
 from dbupkeep.engines.sqlite.header import CHANGE_COUNTER, VALID_FOR, WRITE_VERSION
 from dbupkeep.engines.sqlite.lease import Lease, Opened, Unproved, leased
 from dbupkeep.engines.sqlite.paths import Place
@@ -31,30 +32,26 @@ _GET_ATTRIBUTES = 0x801C581F
 _OF_CONTENT = 0x80000 | 0x10000000 | 0x1000  # extents, inline data, an index: how it lies there, no wish of a person
 _HAS_ATTRIBUTES = 0x80000000
 
-_READ_ONLY = b"\xff"
-"""A write version that no SQLite knows: it may be read, and a write is refused with an error."""
+_READ_ONLY = b"\xff\x01"
+"""A write version that no SQLite knows, and a read version without WAL: it may be read, and a write is an error."""
 
 
 class Twin:
     """The new file with a connection that keeps everybody else out of it, until it is closed."""
 
     def __init__(self, path: Path, connection: apsw.Connection, found: os.stat_result) -> None:
-        """Lock it, of which `found` was seen. Raises `Unproved` when somebody else has opened it."""
+        """Lock it, of which `found` was seen. Raises `Busy` or `Unproved` when somebody else has opened it."""
         self.path = path
         self.connection = connection
         self.device, self.inode = found.st_dev, found.st_ino
-        connection.execute("BEGIN EXCLUSIVE; COMMIT")  # in exclusive mode the lock stays
+        with told(path, connection=connection):
+            connection.execute("BEGIN EXCLUSIVE; COMMIT")  # in exclusive mode the lock stays
         self._lease, self.descriptor = leased(self.device, self.inode)
 
     def resemble(self, original: Path, old: int) -> None:
         """Take over owner, mode, access lists, labels and flags, and be on disk. Raises `Unproved` where one is left."""
-        try:
-            _copy_rights(original, self.descriptor)
-            os.fsync(self.descriptor)
-        except OSError as error:
-            raise Unproved(f"its owner, mode or attributes cannot be given to another file ({error})") from error
-        if _rights(original) != _rights(self.descriptor) or _flags(old) != _flags(self.descriptor):
-            raise Unproved("it has attributes that another file cannot be given")
+        _make_alike(original, old, self.descriptor)
+        os.fsync(self.descriptor)
 
     def take_place(self, place: Place, lease: Lease, old: int) -> None:
         """Exchange the names, and let the old file go once that is sure. Raises `Unproved` with all as it was.
@@ -64,14 +61,12 @@ class Twin:
         """
         self._ready(place, lease)
         _exchange(self.path, place.path)
-        if not leads_to(self.path, place.device, place.inode):
-            _exchange(self.path, place.path)
-            raise Unproved("another file was put in its place")
-        if not lease.whole:
+        replaced = not leads_to(self.path, place.device, place.inode)
+        if replaced or not lease.whole:
             _exchange(self.path, place.path)
             _to_disk(place.path.parent)
             _blunt(self.descriptor)
-            raise Opened
+            raise Unproved("another file was put in its place") if replaced else Opened
         _to_disk(place.path.parent)
         self.path.unlink()
         _blunt(old)
@@ -88,16 +83,18 @@ class Twin:
 
 
 @contextmanager
-def reserved(path: Path, old: int) -> Iterator[None]:
+def reserved(path: Path, original: Path, old: int) -> Iterator[None]:
     """Make an empty file that its owner alone may read, to be filled inside; it is removed if that fails.
 
-    Afterwards it goes on from the change counter of the file with the descriptor `old`, as after any other change.
+    Raises `Unproved` at once when it could not be made like the original. Afterwards it goes on from the change counter of the file with the descriptor `old`, as after any other change.
     """
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     except FileExistsError as error:
         raise Unproved(f"{path} is in the way") from error
     try:
+        _make_alike(original, old, descriptor)
+        os.fchmod(descriptor, 0o600)
         yield
         _count_on(descriptor, old)
     except BaseException:
@@ -155,6 +152,15 @@ def _to_disk(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make_alike(original: Path, old: int, to: int) -> None:
+    try:
+        _copy_rights(original, to)
+    except OSError as error:
+        raise Unproved(f"its owner, mode or attributes cannot be given to another file ({error})") from error
+    if _rights(original) != _rights(to) or _flags(old) != _flags(to):
+        raise Unproved("it has attributes that another file cannot be given")
 
 
 def _copy_rights(original: Path, to: int) -> None:

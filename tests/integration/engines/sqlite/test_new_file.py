@@ -250,6 +250,38 @@ def newcomer() -> Iterator[Callable[[Path, str], Newcomer]]:
             one.process.communicate()
 
 
+# Keeps a way to open a file later without its name, and is no opener yet.
+LATE = """
+import os, shutil, sys
+held = os.open(sys.argv[1], os.O_PATH)
+print("held", flush=True)
+sys.stdin.readline()
+shutil.copyfile(f"/proc/self/fd/{held}", sys.argv[2])
+"""
+
+
+class Late:
+    """Another program that has looked the name up, and opens what it has found when that has another name."""
+
+    def __init__(self, path: Path, copy: Path) -> None:
+        self.copy = copy
+        command = [sys.executable, "-c", LATE, str(path), str(copy)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "held\n"
+
+    def finds_it_closed(self, rows: int) -> None:
+        """All rows are there, in no mode that uses a `-wal`, and nothing can be written."""
+        self.process.communicate("\n")
+        with closing(sqlite3.connect(self.copy, isolation_level=None)) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+            assert connection.execute("SELECT count(*) FROM t").fetchone() == (rows,)
+            for journal in ("delete", "memory", "off"):
+                connection.execute(f"PRAGMA journal_mode = {journal}")
+                with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                    connection.execute("INSERT INTO t VALUES (-1, 'lost', '')")
+
+
 @JOURNALS
 @pytest.mark.parametrize("own_journal", ["delete", "memory", "off"])
 @pytest.mark.parametrize("stage", [rewrite.COPYING, rewrite.CHECKING, rewrite.PLACING])
@@ -286,13 +318,15 @@ def test_a_program_that_comes_at_the_very_exchange_has_it_undone(
     path = lab.make(journal=journal)
     item, old, count = planned(lab, path), inode(path), len(lab.rows_of(path))
     one, exchange = newcomer(path, "memory" if journal == "delete" else "wal"), twin._exchange
-    names: list[int] = []
+    names, lates = list[int](), list[Late]()
 
     def late(a: Path, b: Path) -> None:
         if not names:
             one.comes()
         exchange(a, b)
         names.append(inode(path))
+        if not lates:  # it has found the new file, which is about to lose the name again
+            lates.append(Late(path, lab.folder / "copy.db"))
 
     monkeypatch.setattr(twin, "_exchange", late)
     work, _ = lab.done(path, item)
@@ -302,6 +336,7 @@ def test_a_program_that_comes_at_the_very_exchange_has_it_undone(
     assert asked(path, "SELECT a FROM t WHERE id = -1") == [("kept",)]
     assert asked(path, "PRAGMA journal_mode") == [(journal,)]
     assert lab.own_files(path) == [path.name]
+    lates[0].finds_it_closed(count)
 
 
 def test_a_hard_link_that_is_made_meanwhile_keeps_its_file(lab: Any) -> None:
@@ -315,32 +350,14 @@ def test_a_hard_link_that_is_made_meanwhile_keeps_its_file(lab: Any) -> None:
     assert lab.done(path, planned(lab, path))[1].effective == "yes"
 
 
-# Keeps a way to open a file later without its name, and is no opener yet.
-LATE = """
-import os, shutil, sys
-held = os.open(sys.argv[1], os.O_PATH)
-print("held", flush=True)
-sys.stdin.readline()
-shutil.copyfile(f"/proc/self/fd/{held}", sys.argv[2])
-"""
-
-
-def test_a_file_that_lost_its_name_cannot_be_written_any_more(lab: Any) -> None:
-    path, copy = lab.make(), lab.folder / "copy.db"
+@JOURNALS
+def test_a_file_that_lost_its_name_cannot_be_written_any_more(lab: Any, journal: str) -> None:
+    path = lab.make(journal=journal)
     item = planned(lab, path)
-    command = [sys.executable, "-c", LATE, str(path), str(copy)]
-    late = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert late.stdout
-    assert late.stdout.readline() == "held\n"
+    late = Late(path, lab.folder / "copy.db")
     work, _ = lab.done(path, item)
-    late.communicate("\n")
     assert work.values["method"] == rewrite.METHOD
-    assert len(lab.rows_of(copy)) == len(lab.rows_of(path))
-    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-        for journal in ("delete", "memory", "off"):
-            connection.execute(f"PRAGMA journal_mode = {journal}")
-            with pytest.raises(sqlite3.OperationalError, match="readonly"):
-                connection.execute("INSERT INTO t VALUES (-1, 'lost', '')")
+    late.finds_it_closed(len(lab.rows_of(path)))
 
 
 def test_another_file_that_was_put_there_at_the_very_exchange_stays(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,6 +465,24 @@ def test_it_can_be_turned_off_and_small_files_are_quicker_in_place(lab: Any) -> 
     off = Policy(force=True, thresholds={"vacuum": {"new_file_min_bytes": 0, "new_file": False}})
     assert lab.planned(path, Operation.VACUUM, off).method == in_place.METHOD
     assert lab.planned(path, Operation.VACUUM, Policy(force=True)).method == in_place.METHOD
+
+
+@needs_root
+def test_a_file_whose_attributes_cannot_be_copied_is_done_in_place_before_anything_is_copied(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = lab.make()
+    item, old = planned(lab, path), inode(path)
+    os.setxattr(path, "user.kept", b"yes")
+    refused = OSError(1, "Operation not permitted")
+    monkeypatch.setattr(os, "setxattr", lambda *_: (_ for _ in ()).throw(refused))
+    recorder = Recorder()
+    work, evidence = lab.done(path, item, recorder)
+    assert work.values["method"] == in_place.METHOD
+    assert "attributes" in evidence.reason
+    assert rewrite.CHECKING not in recorder.stages
+    assert inode(path) == old
+    assert lab.own_files(path) == [path.name]
 
 
 def test_a_persistent_journal_is_left_alone(lab: Any) -> None:
