@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import parser
 
 from dbupkeep.app import App
-from dbupkeep.jobs import Job
+from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery
 from dbupkeep.testing.pair_kit import eventually
 from tests.integration.followers.receivers import Receiver, serve
@@ -271,3 +271,36 @@ def test_a_test_message_says_whether_it_arrived(served: Service, receiver: Recei
     unknown = served.cli("notify", "opps")
     assert unknown.code == 2
     assert "there is nightly, ops" in unknown.err
+
+
+def test_a_receiver_that_is_added_while_it_runs_is_told_from_then_on(served: Service, receiver: Receiver) -> None:
+    served.cli.environ["HOOK_SECRET"] = "whsec_" + "a" * 32
+    served.script.let("vacuum")
+    served.write()
+    service = served.serve()
+    served.run()
+    served.ended(1)
+    served.write(more=TOLD.format(url=receiver.url), job='notifications = ["ops"]')
+    eventually("it has a place", lambda: served.app.reader.get("follower", "notify:ops"))
+    served.run()
+    last = served.ended(2)[-1]
+    eventually("it is told", lambda: receiver.received)
+    assert [json.loads(each.body)["data"]["run_id"] for each in receiver.received] == [last.id]
+    served.end(service)
+
+
+def test_a_stop_tells_how_what_ran_has_ended(served: Service, receiver: Receiver) -> None:
+    """The service waits for what runs, and its end is pinged before it leaves."""
+    served.write(job=f'healthcheck = "{receiver.url}/ping"\nhealthcheck_private = true')
+    service = served.serve()
+    eventually("it begins", lambda: served.app.reader.get("follower", "ping:nightly"))
+    served.run()
+    vacuum = JobQuery(types=("database_maintenance_operation",), statuses=(JobStatus.RUNNING,))
+    eventually("it has begun", lambda: served.app.reader.jobs(vacuum).jobs)
+    service.signal(signal.SIGTERM)
+    for line in service.process.stderr:
+        if "Ending after what runs now" in line:
+            break
+    served.script.let("vacuum")
+    assert service.end().code == 0
+    assert [path.partition("?")[0] for path in receiver.paths] == ["/ping/start", "/ping"]
