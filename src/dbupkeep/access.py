@@ -17,7 +17,7 @@ from typing import Any
 from dbupkeep.audit import Act
 from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json, rfc3339, to_json
-from dbupkeep.errors import UnknownName, UsageError
+from dbupkeep.errors import LedgerError, UnknownName, UsageError
 from dbupkeep.ledger import Reader
 from dbupkeep.lifecycle import Lifecycle
 from dbupkeep.logs import printable
@@ -210,7 +210,13 @@ def digest(text: str) -> str:
 
 
 def _read(cls: type[Any], document: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: from_json(cls, entry) for name, entry in (document or {}).items()}
+    try:
+        return {name: from_json(cls, entry) for name, entry in (document or {}).items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise LedgerError(
+            "the tokens in the ledger cannot be read", why="they are not as this program writes them",
+            hint="nobody is let in until they are; restore the ledger from a copy",
+        ) from error  # fmt: skip
 
 
 def _check_name(name: str) -> None:

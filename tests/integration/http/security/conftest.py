@@ -184,7 +184,7 @@ def serve(app: App, access: Access, desk: Desk) -> Iterator[Serve]:
 
     def served(*, https: bool = False, root_path: str = "", limits: Limits | None = None, **guard: Any) -> Client:
         tokens = guard.pop("tokens", None) or {role.word: access.create(role.word, role, by="test") for role in Role}
-        site = make_site(desk, Gate(access, app.clock), https=https)
+        site = make_site(desk, guard.pop("gate", None) or Gate(access, app.clock), https=https)
         clock = app.clock
         wide = Limits(clock.monotonic, per_caller=WIDE, in_all=WIDE, strangers=WIDE, log_ins=WIDE)
         around = guarded(site, clock=clock, limits=limits or wide, hosts=guard.pop("hosts", None) or Hosts.of())

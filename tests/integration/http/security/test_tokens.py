@@ -9,12 +9,14 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dbupkeep.access import MOST_SESSIONS, SESSION_LASTS, Access, Role, digest
 from dbupkeep.app import App
 from dbupkeep.errors import UnknownName, UsageError
+from dbupkeep.views.web.gate import Gate
 from dbupkeep.views.web.tokens import first_gate, place_of
 from tests.integration.http.security.conftest import Browser, Client, Serve, ShiftedClock
 
@@ -194,6 +196,34 @@ def test_a_name_is_one_that_can_be_shown(access: Access, name: str) -> None:
         access.create(name, Role.VIEWER, by="test")
 
 
+GARBAGE: list[dict[str, Any]] = [
+    {"x": 5}, {"x": None}, {"x": {"name": "x"}}, {"x": {"name": "x", "role": "admin", "hash": "h", "created_at": "yesterday"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_a_ledger_whose_tokens_cannot_be_read_lets_nobody_in(
+    client: Client, app: App, clock: ShiftedClock, garbage: dict[str, Any]
+) -> None:
+    app.lifecycle.keep("access", "tokens", garbage)
+    clock.later += timedelta(seconds=2)
+    answer = client.get(READ, role="admin")
+    assert (answer.status, answer.json["detail"][:10]) == (503, "the tokens")
+    assert client.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("role", ["root", "", "ADMIN", "admin "])
+def test_a_role_that_nobody_knows_is_the_smallest(
+    client: Client, app: App, clock: ShiftedClock, access: Access, role: str
+) -> None:
+    kept = dict(app.reader.get("access", "tokens") or {})
+    kept["admin"] = {**kept["admin"], "role": role}
+    app.lifecycle.keep("access", "tokens", kept)
+    clock.later += timedelta(seconds=2)
+    assert client.get(READ, role="admin").status == 404
+    assert client.get("/api/v1/audit", role="admin").status == 403
+
+
 class TestFirstToken:
     """What a service starts with."""
 
@@ -239,6 +269,32 @@ class TestFirstToken:
         kept = everything(tmp_path)
         assert b"canary-of-the-environment" not in kept
         assert digest("canary-of-the-environment").encode() not in kept
+
+
+class TestTokenOfTheEnvironment:
+    """It is the service's alone, and so are its sessions."""
+
+    TEXT = "of-the-environment-0123456789"
+
+    def gate(self, app: App, text: str) -> Gate:
+        return first_gate(app, lambda _: None, {"DBUPKEEP_TOKEN": text})
+
+    def test_it_opens_and_so_does_its_session_after_a_restart(self, app: App, serve: Serve) -> None:
+        client = serve(gate=self.gate(app, self.TEXT))
+        client.tokens["given"] = self.TEXT
+        assert client.get("/api/v1/audit", role="given").status == 200
+        browser = client.log_in("given")
+        again = serve(gate=self.gate(app, self.TEXT), tokens=client.tokens)
+        assert again.get("/api/v1/audit", browser.cookie).status == 200
+
+    def test_its_sessions_end_when_it_changes(self, app: App, serve: Serve) -> None:
+        client = serve(gate=self.gate(app, self.TEXT))
+        client.tokens["given"] = self.TEXT
+        browser = client.log_in("given")
+        changed = serve(gate=self.gate(app, self.TEXT + "!"), tokens=client.tokens)
+        assert changed.get(READ, browser.cookie).status == 401
+        without = serve(tokens=client.tokens)
+        assert without.get(READ, browser.cookie).status == without.get(READ, role="given").status == 401
 
 
 def access_of(app: App) -> Access:
