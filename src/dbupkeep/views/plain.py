@@ -105,7 +105,7 @@ class PlainView:
 def event_line(recorded: Recorded, watch: Watch) -> str:
     """What happened, as a sentence; empty where it is not worth one."""
     job = watch.job(recorded.job_id)
-    said = _said(recorded.event)
+    said = in_words(recorded.event)
     return f"{subject(job, watch)}: {said}" if job is not None and said else ""
 
 
@@ -117,7 +117,8 @@ def subject(job: Job, watch: Watch) -> str:
     return " ".join(words.name(part) for part in parts if part)
 
 
-def _said(event: Event) -> str:
+def in_words(event: Event) -> str:
+    """What happened, whatever it happened to; empty where it is not worth a line."""
     match event:
         case happened.JobStarted(attempt=attempt):
             said = "started" if attempt == 1 else f"started, attempt {attempt}"

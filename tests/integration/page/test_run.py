@@ -69,7 +69,10 @@ def test_cancel_is_asked_twice_and_says_what_becomes_of_what_is_half_done(site: 
     page.get_by_role("button", name="Try again").first.click()
     site.play.held["vacuum"].set()
     assert site.await_status(vacuum.id, "completed").attempt == 2
-    expect(page.locator("h1")).to_contain_text("done")
+    expect(page.locator("h1 .badge")).to_have_text("✓ done")
+    story = page.locator(f"[id='{vacuum.id}'] .story")
+    expect(story).to_contain_text("started, attempt 2")
+    expect(story).to_contain_text("cancelled")
 
 
 def test_stop_skip_and_limits_by_click(site: Site, held: Held, visit: Visit) -> None:

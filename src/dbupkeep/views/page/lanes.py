@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dbupkeep import cron
@@ -14,6 +14,7 @@ from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.views import words
 from dbupkeep.views.pictures.svg import Svg
 from dbupkeep.views.pictures.timeline import Bar, Lane, timeline
+from dbupkeep.views.plain import in_words
 from dbupkeep.views.reports.entries import Entry
 from dbupkeep.views.reports.lanes import Attempt, attempts, lanes
 
@@ -36,6 +37,11 @@ class Course:
     attempts: Sequence[Attempt]
     closes: datetime | None
     now: datetime
+    events: Mapping[str, Sequence[Recorded]] = field(default_factory=dict)  # by job; none where there are too many
+
+    def story(self, job_id: str) -> Sequence[tuple[datetime, str]]:
+        """What happened to one operation, in order, each in words."""
+        return [(each.at, said) for each in self.events.get(job_id, ()) if (said := in_words(each.event))]
 
     @property
     def at_a_time(self) -> int:
@@ -63,7 +69,11 @@ class Course:
         for name, ghost in ghosts:
             bars[name].append(ghost)
         if len(names) > APART:
-            bars = {f"{len([name for name in names if name != self.run.name])} databases": [bar for of_one in bars.values() for bar in of_one]}
+            bars = {
+                f"{len([name for name in names if name != self.run.name])} databases": [
+                    bar for of_one in bars.values() for bar in of_one
+                ]
+            }
         made = [Lane(name=name, bars=of_one) for name, of_one in bars.items()]
         now = self.now if going else None
         return timeline(made, title=f"timeline of {self.run.name}", now=now, closes=self.closes if going else None)
@@ -94,7 +104,10 @@ class Course:
 def course(run: Job, entries: Sequence[Entry], events: Sequence[Recorded], now: datetime) -> Course:
     """The course of a run; without `events`, which are too many in a big one, the last attempt of each operation is drawn."""
     made = attempts(entries, events, now) if events else [attempt for e in entries for attempt in _last(e, now)]
-    return Course(run=run, entries=entries, attempts=made, closes=closes(run, now), now=now)
+    by_job: dict[str, list[Recorded]] = {}
+    for each in events:
+        by_job.setdefault(each.job_id, []).append(each)
+    return Course(run=run, entries=entries, attempts=made, closes=closes(run, now), now=now, events=by_job)
 
 
 def closes(run: Job, now: datetime) -> datetime | None:

@@ -41,9 +41,11 @@ WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY
 
 
 @router.get("/runs/{job_id}")
-def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1) -> HTMLResponse:
+def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1) -> Response:
     """A run, or a database of one; `q` filters, `page` turns the pages."""
     job = sheet.job(job_id)
+    if job.phase is Phase.EXECUTION:
+        return sheet.go(place_of(job))
     reader, wanted = sheet.reader, filters.read(q)
     look = Watch(reader=reader, root_id=job.id, after=sheet.seq).look()
     children = [child for child in reader.children(job.id) if child.id != job.id]
@@ -95,8 +97,8 @@ def place_of(job: Job) -> str:
 def _course(reader: Reader, run: Job, children: Sequence[Job], now: datetime) -> Course:
     entries = [Entry(job=job, database=name) for job, name in _operations(reader, run, children)]
     events: Sequence[Recorded] = ()
-    if 0 < len(entries) <= EVENTS and run.is_root:
-        events = reader.events(0, correlation_id=run.id, limit=EVENTS + 1)
+    if 0 < len(entries) <= EVENTS:
+        events = reader.events(0, correlation_id=run.correlation_id, limit=EVENTS + 1)
     return course(run, entries, events if len(events) <= EVENTS else (), now)
 
 

@@ -86,6 +86,11 @@ def listed_operation(job: Job) -> str:
     return " ".join(named) or job.name
 
 
+def clock(moment: datetime) -> str:
+    """The time of a moment that lies within a run."""
+    return f"{moment.astimezone():%H:%M:%S}"
+
+
 def day(moment: datetime) -> str:
     """A moment to come as a calendar says it."""
     return f"{moment.astimezone():%a %d %b %H:%M}"

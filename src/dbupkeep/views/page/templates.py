@@ -22,7 +22,7 @@ def render(template: str, **values: object) -> HTMLResponse:
 
 
 _WORDS = (
-    tables.day, tables.listed_operation, tables.days, tables.figure_name, tables.figure_value, tables.jobs_said, tables.point_rows, tables.run_rows,
+    tables.clock, tables.day, tables.listed_operation, tables.days, tables.figure_name, tables.figure_value, tables.jobs_said, tables.point_rows, tables.run_rows,
     tables.square_rows, tables.tally_rows, tables.timeline_rows, tables.until, tables.zone,
 )  # fmt: skip
 
