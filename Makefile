@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help setup packages demo test check lint format types layers budgets fmt fault bench docs lock clean
+.PHONY: help setup packages demo test check lint format types layers budgets fmt fault bench docs lock sbom clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1	/' | expand -t 10
@@ -62,6 +62,9 @@ docs: $(STAMP) ## write the generated pages of docs/, and what the examples prin
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml (wants uv)
 	@sh scripts/lock
+
+sbom: $(STAMP) ## print a bill of materials of an installation, as CycloneDX JSON (ARGS="postgresql otel" adds extras)
+	@$(PY) scripts/sbom $(ARGS)
 
 clean: ## remove everything that the tools made
 	@rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import pkgutil
 import re
 import subprocess
@@ -106,3 +107,16 @@ def test_what_the_project_wants_is_locked() -> None:
 
 def test_the_environment_is_made_with_hashes_wanted() -> None:
     assert "--require-hashes" in (ROOT / "scripts" / "bootstrap").read_text()
+
+
+def test_the_bill_of_materials_names_what_an_installation_brings() -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "sbom"), "postgresql"]
+    found = json.loads(subprocess.run(script, capture_output=True, text=True, check=True).stdout)
+    assert found["bomFormat"] == "CycloneDX"
+    components = {each["name"]: each for each in found["components"]}
+    assert {"apsw", "click", "fastapi", "pydantic", "psycopg", "pgqueuer"} <= set(components)
+    assert not {"pytest", "mypy", "ruff", "hypothesis"} & set(components)
+    pins = locked()
+    for name, each in components.items():
+        assert each["hashes"], name
+        assert re.match(rf"[\w.-]+(?:\[[\w,-]+\])?=={re.escape(each['version'])}(?=\s)", pins[name]), name
