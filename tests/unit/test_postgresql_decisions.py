@@ -91,6 +91,7 @@ def test_a_version_gets_only_the_settings_and_queries_it_has(number: int) -> Non
     assert ("MAINTAIN" in query("tables", version)) == (number >= 170000)
     assert ("relallfrozen" in query("tables", version)) == (number >= 180000)
     assert ("datcollversion" in query("collations", version)) == (number >= 150000)
+    assert ("waitstart" in query("held_up", version)) == (number >= 140000)
     assert "{{" not in query("tables", version)
 
 

@@ -68,6 +68,11 @@ class Toll:
         return {"longest_blocking_seconds": round(self.longest, 3), "blocked_sessions": self.sessions}
 
 
+def said(budget: float) -> str:
+    """What a plan tells of what could hold others up."""
+    return f"; stopped when others have waited for the run for {words.duration(budget)} in all"
+
+
 def admit(item: PlanItem, report: Report, what: str) -> None:
     """Raise `Busy` where the run has cost others its budget already, so that nothing is begun that could cost more."""
     if BUDGET not in item.options:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dbupkeep.definitions import Policy, Setting
 from dbupkeep.engine import Scope
 from dbupkeep.engines.postgresql import needs
-from dbupkeep.engines.postgresql.blocking import BUDGET
+from dbupkeep.engines.postgresql.blocking import BUDGET, said
 from dbupkeep.engines.postgresql.replicas import LIMITS
 from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.estimates import History
@@ -179,6 +179,7 @@ class Draft:
     gain: int | None = None
     defer: str = ""  # what is in its way
     writes: bool = True
+    strong: bool = False  # whether it takes a lock that keeps readers or writers out
 
 
 def propose(q: Inquiry, draft: Draft) -> Proposal:
@@ -205,7 +206,7 @@ def propose(q: Inquiry, draft: Draft) -> Proposal:
             oids=json.dumps([int(needs.number(table.values, "oid")) for table in draft.tables]), **draft.evidence
         ),
         estimate=estimate,
-        locks=draft.locks,
+        locks=draft.locks + (said(q.policy.blocking_budget.total_seconds()) if draft.strong else ""),
         space=draft.space,
         notices=draft.notices,
         weight=max(1, int(1000 * (estimate.seconds or 0))),

@@ -160,6 +160,7 @@ def _proposal(q: Inquiry, due: Due, table: ObjectFacts) -> Proposal:
             reason=due.reason,
             method=method,
             locks={CONCURRENTLY: _LOCKS, BLOCKING: _LOCKS_BLOCKING}.get(method, _LOCKS_DROP),
+            strong=method == BLOCKING,
             work_bytes=(table.bytes or 0) + size if method != DROP else 0,
             gain=size if method == DROP else due.gain_bytes,
             options={

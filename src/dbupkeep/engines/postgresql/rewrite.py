@@ -204,6 +204,7 @@ def _proposal(q: Inquiry, heap: ObjectFacts) -> Proposal:
             reason=reason,
             method=chosen.method,
             locks=_LOCKS[chosen.method],
+            strong=True,
             work_bytes=size,
             gain=_gain_bytes(heap) if heap.values.get("gain") is not None else None,
             options={

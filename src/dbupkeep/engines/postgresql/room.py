@@ -26,6 +26,9 @@ OPTIONS = ("space_declared", "undeclared_bytes", "max_lag_bytes")
 
 WAL = "pg_wal"
 
+LITTLE = 256 * 1024
+"""Bytes for which nobody looks again: to look would take as long as the work."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
@@ -120,6 +123,8 @@ def in_the_way(q: Inquiry, space: Sequence[SpaceNeed], tablespace: int) -> str:
 
 def check(handle: Handle, item: PlanItem, size: float) -> None:
     """Look again right before the work. Raises `Refused` for lack of room, and `Busy` where slots are in the way."""
+    if size <= LITTLE:
+        return
     free, options = volumes.free(handle), item.options
     needed = int(size * needs.number(options, "space_factor", 1.2))
     available = volumes.of_tablespace(free, int(needs.number(item.evidence, "tablespace")))

@@ -176,6 +176,7 @@ def _proposal(q: Inquiry, share: Share) -> Proposal:
             reason=share.reason,
             method=_method(options, freeze=freeze),
             locks=_LOCKS + (_TRUNCATES if options["truncate"] else ""),
+            strong=bool(options["truncate"]),
             work_bytes=share.bytes + sum(int(needs.number(t.values, "index_bytes")) for t in share.tables),
             options=options,
             evidence=_evidence(q, share),

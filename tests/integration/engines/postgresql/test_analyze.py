@@ -252,6 +252,18 @@ def test_columns_are_chosen_as_in_vacuumdb(bench: Workbench) -> None:
     assert bench.due(ANALYZE, history=History(own=(done,))), "the whole table is another matter"
 
 
+def test_no_name_of_a_column_harms_anybody(newest: Workbench) -> None:
+    evil = 'x"); DROP TABLE victim; --'
+    quoted = '"' + evil.replace('"', '""') + '"'
+    newest.database.execute(
+        "CREATE TABLE victim (a int)", f"CREATE TABLE t ({quoted} int)", "INSERT INTO t SELECT generate_series(1, 1000)"
+    )
+    _, evidence = newest.perform(newest.item(ANALYZE, table=f"t({quoted})"))
+    assert evidence.effective is Effective.YES
+    assert newest.database.value("SELECT attname::text FROM pg_stats WHERE tablename = 't'") == evil
+    assert newest.database.value("SELECT count(*) FROM victim") == 0
+
+
 def measured(item: PlanItem, evidence: Evidence) -> Measurement:
     return Measurement(
         at=datetime.now(UTC), engine="postgresql", target="", object=item.object, operation=item.operation,

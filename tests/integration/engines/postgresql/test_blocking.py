@@ -102,11 +102,13 @@ def test_what_could_block_is_not_begun_when_the_budget_is_used_up(newest: Workbe
     truncating = Policy(force=True, thresholds={"vacuum": {"truncate": True}})
     vacuum = next(item_of(each) for each in newest.due(Operation.VACUUM, policy=truncating))
     for each in (item, vacuum):
+        assert "stopped when others have waited for the run for 1 min in all" in each.locks
         with pytest.raises(Busy) as raised:
             newest.perform(each, recorder)
         assert "is not begun" in raised.value.what
         assert "for 1 min" in raised.value.why
     plain = next(item_of(each) for each in newest.due(Operation.VACUUM, policy=Policy(force=True)))
+    assert "others have waited" not in plain.locks
     newest.perform(plain, recorder)
 
 

@@ -9,7 +9,9 @@ import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count, islice
+from typing import Any
 
+import psycopg
 import pytest
 
 from dbupkeep.definitions import Policy
@@ -47,7 +49,7 @@ def test_everything_that_writes_waits_for_a_replica_that_is_behind(newest: Workb
     standby = clone(newest.database.server)
     try:
         with standby.connect() as there:
-            there.execute("SELECT pg_wal_replay_pause()")
+            paused(there)
             newest.database.execute("CREATE TABLE more AS SELECT generate_series(1, 10000) AS a")
             refused = set()
             for operation in (Operation.VACUUM, Operation.ANALYZE, REINDEX, OPTIMIZE):
@@ -63,7 +65,7 @@ def test_everything_that_writes_waits_for_a_replica_that_is_behind(newest: Workb
             group = dataclasses.replace(group, options={**group.options, "max_lag_bytes": 1000, "lag_patience": 60.0})
             there.execute("SELECT pg_wal_replay_resume()")
             until(lambda: newest.database.value("SELECT replay_lsn = pg_current_wal_lsn() FROM pg_stat_replication"))
-            recorder = Recorder(on_stage=lambda _: there.execute("SELECT pg_wal_replay_pause()"))
+            recorder = Recorder(on_stage=lambda _: paused(there))
             running = in_thread(lambda: newest.perform(group, recorder))
             until(lambda: any("waiting for a replica" in seen.stage for seen in recorder.seen))
             assert 0 < newest.database.value("SELECT count(*) FROM pg_stat_user_tables WHERE analyze_count > 0") < 40
@@ -71,6 +73,12 @@ def test_everything_that_writes_waits_for_a_replica_that_is_behind(newest: Workb
             running.outcome()
     finally:
         standby.remove()
+
+
+def paused(standby: psycopg.Connection[Any]) -> None:
+    """Have it replay nothing more."""
+    standby.execute("SELECT pg_wal_replay_pause()")
+    until(lambda: standby.execute("SELECT pg_get_wal_replay_pause_state()").fetchone() == ("paused",))
 
 
 def of_one_group(number: int) -> Iterator[str]:
