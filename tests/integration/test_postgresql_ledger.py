@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import signal
+import subprocess
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from dbupkeep.app import App, open_pair
+from dbupkeep.app import App, ledger_file, open_pair
 from dbupkeep.clock import SystemClock
 from dbupkeep.definitions import JobDefinition, Step, Target
 from dbupkeep.engine import Report
-from dbupkeep.errors import LedgerError
+from dbupkeep.errors import LedgerError, Refused
 from dbupkeep.jobs import Delivery, JobStatus
+from dbupkeep.ledger import JobQuery
 from dbupkeep.ledgers.postgresql import PostgresqlLedger
+from dbupkeep.ledgers.postgresql.sessions import Address
 from dbupkeep.ledgers.postgresql.statements import PostgresqlSql, in_psycopg
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
@@ -288,3 +293,42 @@ def test_killed_worker_process_is_rescued(newest_database: Database) -> None:
     names = [event.event.name for event in app.orchestrator.follow(parent_id)]
     assert names.count("attempt_lost") == 1
     app.close()
+
+
+def test_told_commands_copy_the_ledger_and_put_it_back(newest_database: Database, tmp_path: Path) -> None:
+    """What `ledger backup` and `restore` say is to be done with a ledger on a server, done."""
+    app = App(newest_database.url, load_engine=lambda _: ScriptedEngine(), isolate=False, lease=LEASE)
+    parent_id = app.databases.create_parent_job(STEP, DEFINITION)
+    (vacuum, _) = app.reader.children(parent_id)
+    assert app.lifecycle.begin(Delivery(job_id=vacuum.id, attempt=1), "gone")
+    _as_told(newest_database, tmp_path, to="back up")
+    app.drain(slots=2)
+    assert app.reader.jobs(JobQuery(statuses=(JobStatus.COMPLETED,))).jobs
+    app.close()
+    _as_told(newest_database, tmp_path, to="restore")
+    restored = App(newest_database.url, load_engine=lambda _: ScriptedEngine(), isolate=False, lease=LEASE)
+    assert [child.status for child in restored.reader.children(parent_id)] == [JobStatus.RUNNING, JobStatus.PENDING]
+    eventually("what ran is taken up again", lambda: _has_ended(restored, parent_id))
+    assert [(child.status, child.attempt) for child in restored.reader.children(parent_id)] == [
+        (JobStatus.COMPLETED, 2),
+        (JobStatus.COMPLETED, 1),
+    ]
+    restored.close()
+
+
+def _has_ended(app: App, job_id: str) -> bool:
+    app.drain(slots=2)
+    job = app.reader.job(job_id)
+    return job is not None and job.status.ended
+
+
+def _as_told(database: Database, folder: Path, *, to: str) -> None:
+    """Run the command of the hint with the programs of the server's own version."""
+    with pytest.raises(Refused) as refused:
+        ledger_file(database.url, to=to)
+    program, *arguments = shlex.split(refused.value.hint.partition("use: ")[2])
+    own = [
+        argument.replace(str(Address(database.url)), database.url) for argument in arguments
+    ]  # the test's needs sslmode
+    command = [str(database.server.bin / program), *own]
+    subprocess.run(command, cwd=folder, check=True)
