@@ -128,6 +128,9 @@ class Guard:
         path = scope["path"]
         if not path.startswith("/") or len(path) > LONGEST_PATH or len(scope["query_string"]) > LONGEST_PATH:
             raise Problem(400, "bad_request", "the path is none, or too long")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy before us might see another end of the body than we do, and so another request behind it.
+            raise Problem(400, "bad_request", "the body has two lengths", headers={"Connection": "close"})
         if not self.hosts.answers(headers.get("host", "")):
             raise Problem(
                 421, "misdirected_request", "the Host header does not name this service",

@@ -143,6 +143,28 @@ def test_a_body_without_a_length_is_read_only_so_far(client: Client) -> None:
     assert said.startswith(b"HTTP/1.1 413")
 
 
+TWO_LENGTHS = [
+    b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    b"Content-Length: 4\r\nContent-Length: 5\r\n",
+    b"Transfer-Encoding: chunked, identity\r\n",
+    b"Transfer-Encoding: xchunked\r\n",
+    b"Transfer-Encoding : chunked\r\n",
+    b"X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+]
+
+
+@pytest.mark.parametrize("lengths", TWO_LENGTHS)
+def test_a_body_whose_end_is_not_clear_is_refused_and_nothing_behind_it_is_answered(
+    client: Client, lengths: bytes
+) -> None:
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
+    behind = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answer = client.raw(head + lengths + b"\r\n0\r\n\r\n" + behind)
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501")), answer
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_a_body_of_the_limit_is_read(client: Client) -> None:
     body = b"token=" + b"x" * (BODY - 6)
     assert client.ask("POST", "/login", ("Origin", client.origin), body=body).status == 401

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from dbupkeep.access import Role
+from dbupkeep.app import App
 from dbupkeep.views.site import make_site
 from dbupkeep.views.web.desk import Desk
 from dbupkeep.views.web.paths import PUBLIC
@@ -74,6 +75,42 @@ def test_no_route_answers_who_may_less(site: FastAPI, client: Client) -> None:
                 assert f"wants the role {wanted.word}" in answer.body.decode()
                 refused += 1
     assert refused >= 2, "there is no route for operators or administrators, so nothing was shown"
+
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "post", "QUERY"]
+TRICKS = [
+    ("X-HTTP-Method-Override", "POST"), ("X-Original-URL", "/audit"), ("X-Rewrite-URL", "/audit"), ("X-Forwarded-User", "admin"),
+    ("X-Role", "admin"), ("Cookie", "role=admin; dbupkeep_session=x"),
+]  # fmt: skip
+
+
+def test_a_viewer_changes_nothing_whatever_they_try(site: FastAPI, client: Client, app: App, run: str) -> None:
+    before = app.reader.job(run)
+    browser = client.log_in("viewer")
+    form = ("Content-Type", "application/x-www-form-urlencoded"), ("Origin", client.origin)
+    for path in sorted({path for _, path, _ in routes(site)} - {"/logout", "/api/v1/events/stream"}):
+        there = re.sub(r"\{(job_id|run_id)\}", run, path).replace("{verb}", "cancel").replace("{name}", "one")
+        for method in METHODS:
+            client.ask(method, concrete(there), *TRICKS[:-1], role="viewer")
+            fields = f"csrf_token={browser.csrf}&_method=POST&at_a_time=3&role=admin".encode()
+            client.ask(method, concrete(there), browser.cookie, *form, body=fields)
+    for path in (
+        "/audit/",
+        "//audit",
+        "/AUDIT",
+        "/audit%2f",
+        "/./audit",
+        "/static/../audit",
+        "/audit;x",
+        "/audit%00",
+        "/api/v1/audit/",
+    ):
+        for header in TRICKS:
+            answer = client.get(path, header, role="viewer")
+            assert answer.status in (307, 400, 403, 404), (path, header, answer)
+    assert app.reader.job(run) == before
+    done = {(entry.who, entry.what) for entry in app.ledger.acts(limit=1000) if entry.outcome == "done"}
+    assert done - {("test", "token_create")} == {("token viewer", "log_in")}
 
 
 def test_every_method_that_changes_something_wants_an_operator(site: FastAPI) -> None:
