@@ -55,6 +55,30 @@ def test_bars_move_at_once_though_nothing_has_happened(site: Site, held: Held, v
     assert page.locator("main").get_attribute("data-live") == seq, "progress is no event"
 
 
+def test_news_leave_alone_what_a_person_opened_closed_or_writes(site: Site, visit: Visit) -> None:
+    site.play.tables = [f"public.t{number}" for number in range(4)]
+    for table in site.play.tables:
+        site.play.hold(table)
+    run = site.submit("app.db", operations="vacuum")
+    site.begin_to_work()
+    first = site.app.reader.children(run.id)[0]
+    site.await_status(first.id, "running")
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    page.locator(f"[id='{first.id}'] > summary").click()
+    page.get_by_text("Limits…").click()
+    page.get_by_label("End by").fill("2h")
+    for number, table in enumerate(site.play.tables[:3], start=1):  # several times over
+        site.play.held[table].set()
+        expect(page.locator(".facts").first).to_contain_text(f"{number} done")
+        expect(page.locator(f"[id='{first.id}'] .drawer")).to_be_visible()
+        expect(page.get_by_label("End by")).to_have_value("2h")
+        expect(page.get_by_label("End by")).to_be_focused()
+    page.locator(f"[id='{first.id}'] > summary").click()
+    site.play.held[site.play.tables[3]].set()
+    expect(page.locator("h1 .badge")).to_have_text("✓ done")
+    expect(page.locator(f"[id='{first.id}'] .drawer")).to_be_hidden()
+
+
 def test_cancel_is_asked_twice_and_says_what_becomes_of_what_is_half_done(site: Site, held: Held, visit: Visit) -> None:
     run, (vacuum, _) = held
     page = visit(site.url).comes(f"/runs/{run.id}")

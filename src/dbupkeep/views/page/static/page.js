@@ -26,9 +26,10 @@ function attributes(old, fresh) {
   }
 }
 
-// What a person opened stays open, and what they write stays written.
+// What a person opened or closed stays so, and what they write stays written.
+const touched = new WeakSet();
 const kept = (node, name) =>
-  (name === "open" && node.nodeName === "DETAILS" && node.dataset.touched) ||
+  (name === "open" && touched.has(node)) ||
   (name === "value" && node === document.activeElement);
 
 function morph(old, fresh) {
@@ -192,7 +193,7 @@ function unfold() {
   for (let at = place; at && at !== main; at = at.parentElement) {
     if (at.nodeName === "DETAILS") {
       at.open = true;
-      at.dataset.touched = "yes";
+      touched.add(at);
     }
   }
   if (place) place.scrollIntoView({ block: "center" });
@@ -200,7 +201,7 @@ function unfold() {
 
 document.addEventListener("click", (event) => {
   const fold = event.target.closest("summary")?.parentElement;
-  if (fold) fold.dataset.touched = "yes";
+  if (fold) touched.add(fold);
 });
 document.addEventListener("keydown", pressed);
 document.addEventListener("visibilitychange", () => document.hidden || look());
