@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -44,10 +44,10 @@ def unauthorized() -> Problem:
     )  # fmt: skip
 
 
-def at_least(role: Role) -> Callable[[Request], Caller]:
+def at_least(role: Role) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency that lets pass who has the role. Raises `Problem` 401 and 403."""
 
-    def admitted(request: Request) -> Caller:
+    async def admitted(request: Request) -> Caller:  # waits for nothing; a plain function would get a thread
         caller = caller_of(request)
         if caller is None:
             raise unauthorized()

@@ -207,6 +207,34 @@ def test_what_runs_is_told_without_a_number_and_when_it_is_other_than_before(app
     asyncio.run(main())
 
 
+def test_many_streams_are_served_by_one_look(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, events = [0], app.reader.events
+
+    def counted(*places: int, **which: Any) -> Any:
+        looks[0] += 1
+        return events(*places, **which)
+
+    monkeypatch.setattr(app.reader, "events", counted)
+    feed, count = Feed(app.reader, SystemClock()), 200
+
+    async def main() -> None:
+        streams = [feed.follow(feed.begin(None)) for _ in range(count)]
+        for stream in streams:
+            await first(stream)
+            await taken(stream, lambda message: message.get("event") == "progress")  # it has caught up
+        looks[0] = 0
+        newest = await asyncio.to_thread(happen, app, 3)
+        wanted = events_of(await taken(streams[0], is_event(newest)))
+        for got in await asyncio.gather(*(taken(stream, is_event(newest)) for stream in streams[1:])):
+            assert events_of(got) == wanted
+        assert looks[0] < count / 2
+        for stream in streams:
+            await stream.aclose()
+
+    asyncio.run(main())
+    feed.close()
+
+
 def test_silence_is_broken_by_a_comment(app: App) -> None:
     feed = Feed(app.reader, SystemClock(), quiet=0.05)
 
