@@ -17,7 +17,7 @@ import pytest
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Scope
 from dbupkeep.engines import load
-from dbupkeep.engines.postgresql import volumes
+from dbupkeep.engines.postgresql import maintain, volumes
 from dbupkeep.engines.postgresql.inquiry import BUCKETS
 from dbupkeep.engines.postgresql.room import Kept
 from dbupkeep.errors import Busy, Kind, Refused
@@ -40,7 +40,10 @@ GIB = 1 << 30
 # --- replicas ---
 
 
-def test_everything_that_writes_waits_for_a_replica_that_is_behind(newest: Workbench) -> None:
+def test_everything_that_writes_waits_for_a_replica_that_is_behind(
+    newest: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintain, "BATCH", 32)
     newest.bloat(rows=2000, dead=1000)
     for name in of_one_group(40):
         newest.database.execute(f"CREATE TABLE {name} AS SELECT generate_series(1, 100) AS a")
