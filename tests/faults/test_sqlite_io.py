@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing_extensions import override
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Purpose, Scope
 from dbupkeep.engines import sqlite as engine
-from dbupkeep.engines.sqlite import target_of
+from dbupkeep.engines.sqlite import rewrite, target_of
 from dbupkeep.errors import Kind, UpkeepError
 from dbupkeep.estimates import History
 from dbupkeep.operations import Operation
@@ -103,12 +104,12 @@ def bloated(path: Path) -> None:
     connection.close()
 
 
-def plan(path: Path, operation: Operation) -> PlanItem:
+def plan(path: Path, operation: Operation, policy: Policy | None = None) -> PlanItem:
     scope = Scope(operations=(operation,), now=datetime(2026, 1, 1, tzinfo=UTC))
     session = engine.connect(target_of(str(path)), purpose=Purpose.SURVEY)
     facts = engine.survey(session, scope)
     session.close()
-    return item_of(engine.assess(facts, Policy(force=True), History(), scope)[0])
+    return item_of(engine.assess(facts, policy or Policy(force=True), History(), scope)[0])
 
 
 def rows_of(path: Path) -> list[Any]:
@@ -159,6 +160,42 @@ def test_every_disk_fault_surfaces_and_the_rows_survive(
         assert raised.hint
         assert raised.__cause__ is not None
         assert rows_of(path) == rows, f"call {at} changed the rows"
+        path.unlink()
+    assert struck > 20
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+@pytest.mark.parametrize("error", [apsw.FullError, apsw.IOError], ids=["full", "broken"])
+def test_a_disk_fault_while_a_new_file_is_made_leaves_the_old_one(
+    tmp_path: Path, faults: Faults, error: type[apsw.Error], journal: str, stays: bool
+) -> None:
+    policy = Policy(force=True, thresholds={"vacuum": {"new_file_min_bytes": 0}})
+    original = tmp_path / "original.db"
+    bloated(original)
+    rows, content = rows_of(original), original.read_bytes()
+    struck = 0
+    for at in range(1, 2_000):
+        path = tmp_path / f"{at}.db"
+        path.write_bytes(content)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"PRAGMA journal_mode = {journal}")
+        old, item = path.stat().st_ino, plan(path, Operation.VACUUM, policy)
+        assert item.method == rewrite.METHOD
+        faults.arm(at, error, stays=stays)
+        raised = attempt(path, item, faults)
+        if not faults.struck:
+            assert raised is None
+            assert path.stat().st_ino != old
+            break
+        struck += 1
+        assert raised is None or raised.hint
+        assert (path.stat().st_ino == old) or raised is None, f"call {at}: {raised!r}"
+        assert rows_of(path) == rows, f"call {at} changed the rows"
+        assert not list(tmp_path.glob("*dbupkeep*")), f"call {at} left a file behind"
+        with closing(sqlite3.connect(path)) as connection:
+            [mode] = connection.execute("PRAGMA journal_mode").fetchone()
+        assert mode == journal or (stays and raised and "out of WAL mode" in raised.what), f"call {at}: {raised!r}"
         path.unlink()
     assert struck > 20
 

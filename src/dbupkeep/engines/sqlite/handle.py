@@ -86,7 +86,8 @@ class Handle:
 
     def reopen(self, view: View) -> None:
         """Close the file, and open in another way the one that has the path now. Raises as at first."""
-        self.connection.close()
+        with suppress(apsw.Error):  # a fault of the disk while it tidies up; who opens the file next does that
+            self.connection.close()
         self._past_return = False
         self._open(view)
         self.watch()

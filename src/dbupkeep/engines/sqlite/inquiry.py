@@ -67,6 +67,13 @@ class Inquiry:
         """The same, of a threshold that is a number. Raises `UsageError`."""
         return number(self.operation, name, self.setting(name))
 
+    def switch(self, name: str) -> bool:
+        """The same, of one that is on or off. Raises `UsageError`: a slip of the pen must not be either."""
+        value = self.setting(name)
+        if isinstance(value, bool):
+            return value
+        raise UsageError(f"{self.operation}.{name} is {value!r}", why="it is either true or false")
+
     def count(self, name: str) -> int:
         """A whole number of the survey."""
         return int(self.facts.number(name))

@@ -26,7 +26,7 @@ from dbupkeep.engines.sqlite.openers import openers_of
 from dbupkeep.engines.sqlite.progress import ThreadBytes, followed
 from dbupkeep.engines.sqlite.sizes import Sizes, measure
 from dbupkeep.engines.sqlite.twin import Twin
-from dbupkeep.errors import Busy, Interrupted, OperationError
+from dbupkeep.errors import Busy, Interrupted, OperationError, UpkeepError
 from dbupkeep.facts import Value
 from dbupkeep.plans import PlanItem
 from dbupkeep.progress import Progress, measured
@@ -210,9 +210,20 @@ def _without_journal(handle: Handle) -> Iterator[None]:
         yield
     except BaseException:
         if wal and twin.leads_to(place.path, place.device, place.inode):
-            _journal(handle, "delete")
-            _journal(handle, "wal")
+            _back_to_wal(handle)
         raise
+
+
+def _back_to_wal(handle: Handle) -> None:
+    try:
+        _journal(handle, "delete")
+        _journal(handle, "wal")
+    except (UpkeepError, Unproved) as error:
+        raise OperationError(
+            f"{handle.path} was taken out of WAL mode for the exchange, which failed, and could not be brought back",
+            why=str(error),
+            hint="set it again with `PRAGMA journal_mode = wal`; nothing else was changed",
+        ) from error
 
 
 def _journal(handle: Handle, mode: str) -> None:

@@ -111,7 +111,8 @@ def opened(path: Path, connection: apsw.Connection) -> Iterator[Twin]:
     try:
         yield Twin(path, connection, found)
     finally:
-        connection.close()
+        with suppress(apsw.Error):  # of a journal that goes away with it
+            connection.close()
         leftovers.remove_beside(path)  # SQLite keeps them when the file has got another name
         if leads_to(path, found.st_dev, found.st_ino):
             path.unlink()

@@ -175,8 +175,11 @@ def _whole(q: Inquiry, reason: str) -> Draft:
         covers=_covers(q),
         notices=_renumbering(q),
     )
+    if not (q.switch("new_file") and live >= q.threshold("new_file_min_bytes")):
+        return draft
     if why := _why_in_place(q):
-        return replace(draft, evidence={**draft.evidence, "why_in_place": why})
+        told = f"{draft.locks}; in place, since {why}"
+        return replace(draft, locks=told, evidence={**draft.evidence, "why_in_place": why})
     return replace(
         draft,
         method=rewrite.METHOD,
@@ -188,10 +191,6 @@ def _whole(q: Inquiry, reason: str) -> Draft:
 
 def _why_in_place(q: Inquiry) -> str:
     """What speaks against a new file that takes the place of the old one; empty when nothing does. `run` looks again."""
-    if q.setting("new_file") is not True:
-        return "new_file is off"
-    if q.count("live_bytes") < q.threshold("new_file_min_bytes"):
-        return f"it has less than {words.size(q.threshold('new_file_min_bytes'))} to be copied"
     if q.others:
         return f"it is open in {q.facts.values.get('openers_named')}"
     return str(q.facts.values.get("not_replaceable", "nobody looked whether a new file can take its place"))

@@ -18,7 +18,7 @@ import pytest
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Leftover, Stop, Work
 from dbupkeep.engines.sqlite import alone, in_place, rewrite, twin
-from dbupkeep.errors import Interrupted, OperationError, Refused
+from dbupkeep.errors import Interrupted, OperationError, Refused, UsageError
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
 from dbupkeep.testing.engine_suite import Recorder
@@ -183,6 +183,7 @@ def test_a_program_that_has_it_open_is_seen_by_the_plan(lab: Any, journal: str, 
     item = planned(lab, path)
     assert item.method == in_place.METHOD
     assert str(one.pid) in str(item.evidence["why_in_place"])
+    assert str(one.pid) in item.locks
 
 
 @JOURNALS
@@ -465,6 +466,8 @@ def test_it_can_be_turned_off_and_small_files_are_quicker_in_place(lab: Any) -> 
     off = Policy(force=True, thresholds={"vacuum": {"new_file_min_bytes": 0, "new_file": False}})
     assert lab.planned(path, Operation.VACUUM, off).method == in_place.METHOD
     assert lab.planned(path, Operation.VACUUM, Policy(force=True)).method == in_place.METHOD
+    with pytest.raises(UsageError, match="maybe"):
+        lab.planned(path, Operation.VACUUM, Policy(force=True, thresholds={"vacuum": {"new_file": "maybe"}}))
 
 
 @needs_root
