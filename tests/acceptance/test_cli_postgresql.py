@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import socketserver
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,7 +126,7 @@ def test_a_whole_server_but_what_is_excluded(cli: Cli, newest: Workbench) -> Non
         ("postgresql:/u:c4n4ry@127.0.0.1/x", 2, "password"),
         ("postgresql://127.0.0.1/x?nonsense=1", 2, "cannot be read"),
         ("{guarded}/{database}", 12, "wrong or missing password"),
-        ("postgresql://127.0.0.1:{website}/x", 10, "no PostgreSQL server answers"),
+        ("postgresql://127.0.0.1:{website}/x", 10, "is no PostgreSQL server"),
     ],
     ids=["refused", "host", "database", "role", "password", "malformed", "nonsense", "wrong-password", "website"],
 )
@@ -144,29 +144,32 @@ def test_bad_input_has_its_own_words_and_code(
     with newest_database.connect() as connection:
         if not connection.execute("SELECT FROM pg_roles WHERE rolname = 'with_password'").fetchall():
             connection.execute("CREATE ROLE with_password LOGIN PASSWORD 'right'")
-    done = cli("run", url, *BOTH, PGPASSWORD="wr0ng-c4n4ry", PGCONNECT_TIMEOUT="2")
+    done = cli("run", url, *BOTH, PGPASSWORD="wr0ng-c4n4ry")
     assert done.code == code, done.err
     assert words in done.err
     assert "c4n4ry" not in done.out + done.err
     assert cli("jobs", "--json").json == {"jobs": [], "cursor": None}, "nothing was begun"
 
 
-class Quiet(BaseHTTPRequestHandler):
+class Website(socketserver.StreamRequestHandler):
+    """What takes a greeting of libpq for a bad request."""
+
     @override
-    def log_message(self, *_: object) -> None:
-        """Tell nobody."""
+    def handle(self) -> None:
+        """Answer and hang up."""
+        self.request.recv(1024)
+        self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
 @pytest.fixture
 def website() -> Iterator[int]:
     """The port of something that is no database server."""
-    server = HTTPServer(("127.0.0.1", 0), Quiet)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with socketserver.TCPServer(("127.0.0.1", 0), Website) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
 
 
 def test_a_standby_is_refused_and_can_be_checked(cli: Cli, newest: Workbench) -> None:

@@ -30,6 +30,9 @@ _BY_ITSELF = 2.5
 _CANCEL = 2.0
 """Seconds that a cancelled orphan gets before its session is ended."""
 
+_IDLE = 0.5
+"""The same for one that does nothing: of a dead client it ends at once."""
+
 _PAUSE = 0.1
 _WAIT = 10.0
 
@@ -63,7 +66,7 @@ def settle(handle: Handle, item: PlanItem, tag: str) -> None:
         for row in orphans:
             if handle.stopping or late or not _worth_waiting_for(handle, item, row):
                 given[row["pid"]] += 1
-                _end(handle, row["pid"], given[row["pid"]] * _PAUSE, cancelled)
+                _end(handle, row, given[row["pid"]] * _PAUSE, cancelled)
         if max(given.values(), default=0) * _PAUSE >= _BY_ITSELF + _CANCEL + _WAIT:
             raise Busy(
                 "a session of the attempt before is still at work",
@@ -73,11 +76,12 @@ def settle(handle: Handle, item: PlanItem, tag: str) -> None:
         pause.wait(_PAUSE)
 
 
-def _end(handle: Handle, pid: int, waited: float, cancelled: set[int]) -> None:
+def _end(handle: Handle, row: Row, waited: float, cancelled: set[int]) -> None:
     """Cancel a session, and end it when that does not help; the server may have ended it by itself until then."""
-    if waited >= _BY_ITSELF + _CANCEL:
+    pid, at_work = row["pid"], row["state"] == "active"
+    if waited >= (_BY_ITSELF + _CANCEL if at_work else _IDLE):
         handle.rows("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
-    elif (waited >= _BY_ITSELF or handle.stopping) and pid not in cancelled:
+    elif at_work and (waited >= _BY_ITSELF or handle.stopping) and pid not in cancelled:
         cancelled.add(pid)
         handle.rows("SELECT pg_cancel_backend(%(pid)s)", {"pid": pid})
 

@@ -26,7 +26,7 @@ SLOW = """CREATE FUNCTION slow(k int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 
 BIG = 1 << 30
 
 
-def slow_table(bench: Workbench, rows: int = 200) -> None:
+def slow_table(bench: Workbench, rows: int = 100) -> None:
     """An index that takes long to build, for sessions that begin later."""
     bench.database.execute(
         SLOW, "CREATE TABLE t (id int PRIMARY KEY, k int)", f"INSERT INTO t SELECT n, n FROM generate_series(1, {rows}) n",
@@ -69,7 +69,7 @@ def test_what_would_cost_much_to_do_again_is_waited_for(
 
 
 def test_what_is_cheap_and_not_far_is_cancelled(newest: Workbench) -> None:
-    slow_table(newest, rows=3000)
+    slow_table(newest, rows=1500)
     item = item_for(newest, Operation.REINDEX, "public.t_k")
     with lost(newest, item, "pg_stat_progress_create_index") as (running, session, recorder):
         assert session.recover(item, "dbupkeep:lost:1", recorder.notes) is None
@@ -92,7 +92,7 @@ def test_a_vacuum_that_is_nearly_done_is_waited_for(newest: Workbench) -> None:
 
 
 def test_a_stop_cancels_what_is_waited_for(newest: Workbench) -> None:
-    slow_table(newest, rows=3000)
+    slow_table(newest, rows=1500)
     item = item_for(newest, Operation.REINDEX, "public.t_k", bytes=BIG)
     with lost(newest, item, "pg_stat_progress_create_index") as (running, session, recorder):
         waiting = in_thread(lambda: session.recover(item, "dbupkeep:lost:1", recorder.notes))

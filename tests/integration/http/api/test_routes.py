@@ -191,7 +191,9 @@ def test_children_come_in_order_page_by_page(client: Client, app: App) -> None:
     assert seen == [child.id for child in new.children]
 
 
-@pytest.mark.parametrize("cursor", ["x", "WyJqb2JzIl0", "WyJvdGhlciIsIngiXQ", "WyJoaXN0b3J5IiwiYSIsMV0", "é", "a" * 400, "W1tbW1tb"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "WyJqb2JzIl0", "WyJvdGhlciIsIngiXQ", "WyJoaXN0b3J5IiwiYSIsMV0", "é", "a" * 400, "W1tbW1tb"]
+)
 def test_a_cursor_of_another_list_is_refused(client: Client, cursor: str) -> None:
     from urllib.parse import quote
 
