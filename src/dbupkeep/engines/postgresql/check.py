@@ -14,7 +14,7 @@ from dbupkeep.engines.postgresql.grouping import Due, Share, shares
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.names import told
-from dbupkeep.errors import Damaged, Gone, Kind, NotPermitted, Refused, UpkeepError, UsageError
+from dbupkeep.errors import Busy, Damaged, Gone, Kind, NotPermitted, Refused, UpkeepError, UsageError
 from dbupkeep.facts import Value
 from dbupkeep.jobs import Effective
 from dbupkeep.plans import PlanItem, Proposal
@@ -63,13 +63,14 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
         raise Gone(f"{item.object} is gone", why="it was dropped or made anew since the plan", hint="plan again")
     report.stage("checking", item.object)
     started = perf_counter()
-    faults = _faults(handle, item, report, trees, function)
+    faults, put_off = _faults(handle, item, report, trees, function)
     total = sum(row["bytes"] for row in trees)
     return Work(
         seconds=perf_counter() - started,
         before={"bytes": total},
         values={"indexes": len(trees), "damaged": json.dumps(list(faults))},
         messages=tuple(f"{name}: {said}" for name, said in faults.items()),
+        put_off=put_off,
     )
 
 
@@ -105,10 +106,12 @@ def _faults(
     report: Report,
     trees: Sequence[Mapping[str, Any]],
     function: Any,  # noqa: ANN401
-) -> dict[str, str]:
-    """What is wrong, by name of the index; one that is gone meanwhile is left out."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What is wrong, by name of the index, and of a group which tables were locked; what is gone meanwhile is left out."""
     from psycopg import sql
 
+    put_off: dict[str, str] = {}
+    names = dict(zip(maintain.oids_of(item), item.members, strict=True)) if item.members else {}
     whole = item.method == METHODS[1]
     total, done, faults = sum(row["bytes"] for row in trees), 0, {}
     for row in trees:
@@ -121,11 +124,15 @@ def _faults(
             faults[told(row["schema"], row["name"])] = error.why
         except Gone:
             continue
+        except Busy as error:
+            if len(put_off) + 1 >= len(names):
+                raise
+            put_off[names[row["table_oid"]]] = error.message
         except UpkeepError as error:
             raise error.at(object=told(row["schema"], row["name"])) from error.__cause__
         done += row["bytes"]
         report.progress(measured(done, total, "bytes", stage="checking"))
-    return faults
+    return faults, put_off
 
 
 def _proposal(q: Inquiry, share: Share, method: str, state: str) -> Proposal:

@@ -470,13 +470,14 @@ SELECT a.pid, a.state, a.wait_event_type, a.query, a.backend_start::text AS star
 
 -- name: btrees
 -- The valid B-trees of some tables and of their TOAST tables.
-SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, pg_relation_size(i.indexrelid) AS bytes
-  FROM pg_index i
+SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, pg_relation_size(i.indexrelid) AS bytes,
+       c.oid::bigint AS table_oid
+  FROM pg_class c
+  JOIN pg_index i ON i.indrelid IN (c.oid, c.reltoastrelid)
   JOIN pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i'
   JOIN pg_am a ON a.oid = x.relam AND a.amname = 'btree'
   JOIN pg_namespace n ON n.oid = x.relnamespace
- WHERE i.indisvalid AND i.indisready AND i.indrelid IN (
-       SELECT unnest(ARRAY[c.oid, c.reltoastrelid]) FROM pg_class c WHERE c.oid = ANY (%(oids)s::oid[]))
+ WHERE c.oid = ANY (%(oids)s::oid[]) AND i.indisvalid AND i.indisready
  ORDER BY i.indrelid, x.relname
 
 -- name: heaps

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -15,7 +16,7 @@ from dbupkeep.planner import lay_out
 from dbupkeep.plans import Decision
 from dbupkeep.testing.engine_suite import Recorder, item_of
 from tests.plugins.postgresql import Database, Server, clone, start
-from tests.plugins.postgresql_bench import Workbench
+from tests.plugins.postgresql_bench import Workbench, holding
 
 pytestmark = pytest.mark.engine("postgresql")
 
@@ -172,3 +173,13 @@ def test_small_tables_are_checked_together(debian: Workbench) -> None:
     assert sum(len(each.members) for each in due) == 40
     _, evidence = debian.perform(item_of(due[0]))
     assert f"{len(due[0].members)} B-trees" in evidence.reason
+
+
+def test_of_tables_that_are_checked_together_the_locked_one_alone_comes_back(debian: Workbench) -> None:
+    debian.database.execute(*[f"CREATE TABLE t{n} (id int PRIMARY KEY)" for n in range(40)], "CREATE EXTENSION amcheck")
+    item = item_of(next(each for each in debian.due(CHECK) if "public.t0" in each.members))
+    item = replace(item, options={**item.options, "lock_wait": 0.2})
+    with holding(debian.database, "LOCK TABLE t0"):
+        work, evidence = debian.perform(item)
+    assert list(work.put_off) == ["public.t0"]
+    assert evidence.effective is Effective.YES
