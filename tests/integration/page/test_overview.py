@@ -31,6 +31,16 @@ def test_what_was_not_done_is_told_with_why_and_what_to_do(troubled: Site, visit
     expect(page.locator("section:has(#next) .item")).to_have_count(2)
 
 
+def test_what_was_not_done_can_be_tried_again_from_there(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes()
+    troubled.play.faults.clear()
+    troubled.begin_to_work()
+    item = page.locator(".item", has_text="full.db")
+    item.get_by_role("button", name="Try again").click()
+    expect(page.locator(".item", has_text="full.db")).to_have_count(0)
+    expect(page.locator("h1")).to_contain_text("1 of 3 databases needs another run.")
+
+
 def test_a_third_deferral_in_a_row_says_so(troubled: Site, visit: Visit) -> None:
     for _ in range(2):
         troubled.submit("busy.db", operations="check")

@@ -51,7 +51,8 @@ def ask(sheet: ToAct, fields: Fields, job_id: str, verb: str) -> RedirectRespons
         raise UnknownName(f"nothing is called {verb}", hint=f"there is {', '.join(VERBS)}")
     job = sheet.job(job_id)
     VERBS[verb](sheet.desk.app.lifecycle, job, sheet.caller.name)
-    return sheet.go(_back(sheet, fields.get("back", "")) or place_of(job))
+    back = _back(sheet, fields.get("back", ""))
+    return sheet.go(place_of(job) if back is None else back)
 
 
 @router.post("/schedule/{name}/start")
@@ -62,11 +63,8 @@ def start(sheet: ToAct, name: str) -> RedirectResponse:
     return sheet.go(f"runs/{run_id}")
 
 
-def _back(sheet: Sheet, back: str) -> str:
+def _back(sheet: Sheet, back: str) -> str | None:
     """A page of this site, as the form said it; anything else is nothing."""
     inside = back.removeprefix(sheet.root)
-    return (
-        inside
-        if back.startswith(sheet.root) and not inside.startswith("/") and "\\" not in inside and inside.isprintable()
-        else ""
-    )
+    ours = back.startswith(sheet.root) and not inside.startswith("/") and "\\" not in inside and inside.isprintable()
+    return inside if ours else None

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.progress import Progress
-from dbupkeep.views.page import agenda, filters, trouble
+from dbupkeep.views.page import agenda, filters, promises, trouble
 from dbupkeep.views.page.headline import State, headline
 from dbupkeep.views.page.memory import AtHand, Memory
 from dbupkeep.views.page.remaining import Remaining, remaining
@@ -75,6 +75,7 @@ def overview(sheet: ToLook, memory: AtHand, q: str = "", before: str = "") -> HT
         served=is_served(reader, sheet.now),
         runs=[Past(run=run, gained=memory.gain(run)) for run in runs],
         older=older,
+        RETRY=promises.RETRY,
         wanted=wanted,
         before=before,
         suggestions=[each for each in filters.SUGGESTIONS if each.startswith("state:")],
