@@ -64,7 +64,7 @@ def runs(request: Request, desk: AtDesk, _caller: Viewer, wanted: Annotated[Want
 @router.get("/runs/{run_id}", response_model=Tree, responses=UNCHANGED | NOT_FOUND)
 def run(request: Request, desk: AtDesk, _caller: Viewer, run_id: RunId) -> Response:
     """A run with all below it, as one tree."""
-    found = desk.run(run_id)
+    found = desk.whole_run(run_id)
     return answer(request, run_document(found, desk.app.reader.children), of=found)
 
 
@@ -79,7 +79,7 @@ def run_events(
 @router.get("/runs/{run_id}/report", response_model=Report, responses=UNCHANGED | NOT_FOUND)
 def run_report(request: Request, desk: AtDesk, _caller: Viewer, run_id: RunId) -> Response:
     """What a run gave back, what it did, and what it did not do and why."""
-    found = of_run(desk.run(run_id), desk.app.reader.children, ()).document()
+    found = of_run(desk.whole_run(run_id), desk.app.reader.children, ()).document()
     del found["events"]  # they have a route of their own
     return answer(request, found)
 

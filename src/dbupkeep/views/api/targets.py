@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -19,7 +19,7 @@ from dbupkeep.views.api.models.asked import WantedHistory
 from dbupkeep.views.api.models.jobs import History
 from dbupkeep.views.api.models.service import TargetDetail, TargetList
 from dbupkeep.views.web.answers import answer
-from dbupkeep.views.web.cursors import cursor_of, next_link, place_of
+from dbupkeep.views.web.cursors import cursor_of, next_link, no_cursor, place_of
 from dbupkeep.views.web.desk import AtDesk, Desk
 from dbupkeep.views.web.orders import databases_of, key_of
 from dbupkeep.views.web.roles import Viewer
@@ -31,6 +31,11 @@ KNOWN = 500
 
 MOMENT = timedelta(microseconds=999)
 """What a measurement does not tell of its time."""
+
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+
+AT_ONE_MOMENT = 10_000
+"""Measurements that may have been made in one millisecond."""
 
 HISTORY = "history"
 """What a cursor of measurements begins with."""
@@ -76,7 +81,11 @@ def _place(cursor: str) -> tuple[datetime | None, int]:
     if not cursor:
         return None, 0
     moment, passed = place_of(cursor, HISTORY, str, int)
-    return datetime.fromisoformat(str(moment)), int(passed)
+    try:
+        found = datetime.fromisoformat(str(moment)).astimezone(UTC)
+        return min(found, LATEST), range(AT_ONE_MOMENT).index(int(passed))
+    except (ValueError, OverflowError):
+        raise no_cursor() from None
 
 
 def _key(desk: Desk, wanted: WantedHistory) -> str:

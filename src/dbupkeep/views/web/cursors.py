@@ -26,8 +26,13 @@ def place_of(cursor: str, kind: str, *types: type) -> tuple[str | int, ...]:
         found = None
     expected = [str, *types]
     if not isinstance(found, list) or [type(each) for each in found] != expected or found[0] != kind:
-        raise Problem(422, "usage", "the cursor is none of this list", hint="follow the `next` link of a page as it is")
+        raise no_cursor()
     return tuple(found[1:])
+
+
+def no_cursor() -> Problem:
+    """The refusal of a word that no page of the list gave."""
+    return Problem(422, "usage", "the cursor is none of this list", hint="follow the `next` link of a page as it is")
 
 
 def next_link(request: Request, **query: str | int) -> dict[str, str]:

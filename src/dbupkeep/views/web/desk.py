@@ -13,9 +13,12 @@ from fastapi import Depends, Request
 from dbupkeep.app import App
 from dbupkeep.config import Config
 from dbupkeep.errors import UnknownName
-from dbupkeep.jobs import Job
+from dbupkeep.jobs import Job, JobType
 from dbupkeep.views.web.feed import Feed
 from dbupkeep.views.web.problems import Problem
+
+MOST_IN_TREE = 5000
+"""Jobs of a run that is given as one tree, or reported."""
 
 SURVEYS = 4
 """Requests that look at databases at a time; each keeps a thread for as long as that takes."""
@@ -46,6 +49,19 @@ class Desk:
                 f"there is no job {job_id}", hint="it was pruned, or never was; GET /api/v1/jobs lists them"
             )
         return job
+
+    def whole_run(self, run_id: str) -> Job:
+        """A run that is small enough to be given with all below it. Raises `UnknownName` and `Problem` 422."""
+        run = self.run(run_id)
+        known = run.stats.total
+        if known <= MOST_IN_TREE and run.type == JobType.MAINTENANCE_RUN:
+            known += sum(child.stats.total for child in self.app.reader.children(run.id))
+        if known > MOST_IN_TREE:
+            raise Problem(
+                422, "too_big", f"the run has {known:,} jobs; at most {MOST_IN_TREE:,} are given in one answer",
+                hint=f"read them page by page: GET /api/v1/jobs/{run_id}/children, or /api/v1/jobs?run={run_id}",
+            )  # fmt: skip
+        return run
 
     def is_served(self, lane: str) -> bool:
         """Whether a worker process takes jobs of a lane."""

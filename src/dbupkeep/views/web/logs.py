@@ -15,6 +15,9 @@ from dbupkeep.views.watching import Watch
 PAGE = 500
 """Events that are read in one go."""
 
+PAGES = 20
+"""How often that is done to fill one page of a log: of a small part of a big run a page may be short."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Log:
@@ -28,7 +31,7 @@ class Log:
 def log_of(reader: Reader, job: Job, *, after: int, limit: int) -> Log:
     """Up to `limit` lines of what happened after a number."""
     watch, log = Watch(reader=reader, root_id=job.correlation_id), Log(after=after)
-    while True:
+    for _ in range(PAGES):
         events = reader.events(log.after, correlation_id=job.correlation_id, limit=PAGE)
         for recorded in events:
             line = _line(recorded, watch) if _is_below(recorded.job_id, job, watch) else None
@@ -39,7 +42,8 @@ def log_of(reader: Reader, job: Job, *, after: int, limit: int) -> Log:
                 log.lines.append(line)
         if len(events) < PAGE:
             log.whole = True
-            return log
+            break
+    return log
 
 
 def _is_below(job_id: str, above: Job, watch: Watch) -> bool:

@@ -17,6 +17,7 @@ from dbupkeep.jobs import JobStatus
 from dbupkeep.ledger import JobQuery
 from dbupkeep.testing.pair_kit import done, family, next_delivery
 from dbupkeep.testing.scripted import ScriptedEngine
+from dbupkeep.views.web.cursors import cursor_of
 from dbupkeep.worker import Ended
 from tests.integration.http.api.conftest import Client, found, run_of
 
@@ -397,6 +398,27 @@ def test_history_goes_back_page_by_page(client: Client, app: App, config: Config
     assert mine == found(whole, target="scripted:///b")
     assert client.get(f"{API}/history?database=scripted:///b&limit=500").json["measurements"] == mine
     assert client.get(f"{API}/history?target=none").status == 404
+
+
+@pytest.mark.parametrize(
+    "place", [["x", 1], ["2026-01-01", -1], ["2026-01-01", 10**9], ["0001-01-01T00:00+14:00", 0], ["", 0], ["2026-01-01", True]]
+)  # fmt: skip
+def test_a_made_up_place_in_history_is_refused(client: Client, place: Any) -> None:
+    refused = client.get(f"{API}/history?cursor={cursor_of('history', *place)}")
+    assert (refused.status, refused.json["kind"]) == (422, "usage")
+
+
+def test_a_run_too_big_for_one_answer_is_read_page_by_page(
+    client: Client, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = family(*(f"{n}" for n in range(5)))
+    app.lifecycle.submit(new.submission)
+    monkeypatch.setattr("dbupkeep.views.web.desk.MOST_IN_TREE", 4)
+    for path in (f"{API}/runs/{new.parent.id}", f"{API}/runs/{new.parent.id}/report"):
+        refused = client.get(path)
+        assert (refused.status, refused.json["kind"]) == (422, "too_big")
+        assert "/children" in refused.json["hint"]
+    assert len(client.get(f"{API}/jobs?run={new.parent.id}").json["jobs"]) == 6
 
 
 def test_definitions_targets_schedule_workers_and_health(client: Client, app: App, config: Config) -> None:
