@@ -67,7 +67,7 @@ def troubled(site: Site) -> Site:
 def service(tmp_path: Path) -> Iterator[Service]:
     from dbupkeep.engines.sqlite import sample
 
-    sample.make(tmp_path / "app.db", 20 * 1024 * 1024)
+    sample.make(tmp_path / "app.db", 8 * 1024 * 1024)
     (tmp_path / "config.toml").write_text(CONFIG.format(folder=tmp_path))
     made = Service(tmp_path)
     made.start()

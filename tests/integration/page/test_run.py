@@ -132,18 +132,19 @@ def test_what_cannot_be_done_is_told_on_a_page(troubled: Site, visit: Visit) -> 
     assert page.request.get(f"{troubled.url}/runs/nothing").status == 404
 
 
-@pytest.mark.parametrize(
-    "back", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "/a\r\nb"]
-)
-def test_a_button_leads_nowhere_else(site: Site, visit: Visit, back: str) -> None:
+ELSEWHERE = ("//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "/a\r\nb")
+
+
+def test_a_button_leads_nowhere_else(site: Site, visit: Visit) -> None:
     run = site.submit("app.db")
     page = visit(site.url).comes(f"/runs/{run.id}")
     token = page.locator("input[name=csrf_token]").first.input_value()
-    answer = page.request.post(
-        f"{site.url}/jobs/{run.id}/pause", form={"csrf_token": token, "back": back}, headers={"Origin": site.url},
-        max_redirects=0,
-    )  # fmt: skip
-    assert (answer.status, answer.headers["location"]) == (303, f"/runs/{run.id}")
+    for back in ELSEWHERE:
+        answer = page.request.post(
+            f"{site.url}/jobs/{run.id}/pause", form={"csrf_token": token, "back": back}, headers={"Origin": site.url},
+            max_redirects=0,
+        )  # fmt: skip
+        assert (answer.status, answer.headers["location"]) == (303, f"/runs/{run.id}"), back
 
 
 def test_an_error_is_told_with_its_kind_and_hint_and_linked_to(troubled: Site, visit: Visit) -> None:
