@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -23,7 +22,7 @@ class KeptSessions:
         """`patience` is in seconds."""
         self._patience = patience
         self._guard = threading.Lock()
-        self._idle: dict[str, list[tuple[LastingSession, threading.Timer]]] = defaultdict(list)
+        self._idle: dict[str, list[tuple[LastingSession, threading.Timer]]] = {}  # by URL, never an empty list
 
     @contextmanager
     def lent(
@@ -62,9 +61,10 @@ class KeptSessions:
 
     def _kept(self, target: Target) -> LastingSession | None:
         with self._guard:
-            if not self._idle[target.url]:
+            if target.url not in self._idle:
                 return None
-            session, timer = self._idle[target.url].pop()
+            session, timer = self._idle[target.url][-1]
+            self._drop(target.url, session)
         timer.cancel()
         return session
 
@@ -72,16 +72,22 @@ class KeptSessions:
         timer = threading.Timer(self._patience, self._expire, (target, session))
         timer.daemon = True
         with self._guard:
-            self._idle[target.url].append((session, timer))
+            self._idle.setdefault(target.url, []).append((session, timer))
         timer.start()
 
     def _expire(self, target: Target, session: LastingSession) -> None:
         with self._guard:
-            kept = self._idle[target.url]
-            self._idle[target.url] = [each for each in kept if each[0] is not session]
-            taken = len(self._idle[target.url]) == len(kept)
-        if not taken:
+            waits = self._drop(target.url, session)
+        if waits:
             session.close()
+
+    def _drop(self, url: str, session: LastingSession) -> bool:
+        """Let go of a session; whether it was still there."""
+        kept = self._idle.pop(url, [])
+        left = [each for each in kept if each[0] is not session]
+        if left:
+            self._idle[url] = left
+        return len(left) < len(kept)
 
 
 def _connected(engine: Engine, target: Target, tag: str, wait: Callable[[Unreachable], bool]) -> Session:
