@@ -14,6 +14,7 @@ from typing import Protocol
 
 from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.estimates import History
+from dbupkeep.events import STATEMENT
 from dbupkeep.facts import DatabaseFacts, Notice, Value
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
@@ -131,6 +132,27 @@ class Report(Protocol):
     def follow(self, sample: Callable[[], Progress | None] | None) -> None:
         """Have `sample` called now and then from another thread, for work that cannot report itself; None ends it."""
         ...
+
+
+class Statements:
+    """Tells what is sent to a database as stages of a job; what is tried again is told once, and there is an end to it."""
+
+    MOST = 200
+    LONGEST = 2000  # characters
+
+    def __init__(self, report: Report) -> None:
+        """Tell a report."""
+        self._report = report
+        self._told = 0
+        self._last = ""
+
+    def __call__(self, text: str) -> None:
+        """Tell a statement, before it is sent."""
+        if text == self._last or self._told > self.MOST:
+            return
+        self._last, self._told = text, self._told + 1
+        cut = text if len(text) <= self.LONGEST else f"{text[: self.LONGEST]}…"
+        self._report.stage(STATEMENT, cut if self._told <= self.MOST else "… and more of them")
 
 
 class Session(Protocol):

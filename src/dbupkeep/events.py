@@ -215,6 +215,9 @@ class StageReached(Event):
 NOTED = "noted"
 """The stage under which an attempt keeps what its recovery must know."""
 
+STATEMENT = "statement"
+"""The stage under which an engine keeps what it sends to the database, word for word."""
+
 EVENTS: Mapping[str, type[Event]] = {cls.name: cls for cls in Event.__subclasses__()}
 
 

@@ -78,7 +78,8 @@ class PlainView:
 
     def show(self, look: Look) -> None:
         """Write a line for each thing that happened, or where the last one was long ago, how far it is."""
-        lines = [line for recorded in look.news if (line := event_line(recorded, self.watch))]
+        news = (recorded for recorded in look.news if not _is_statement(recorded.event))
+        lines = [line for recorded in news if (line := event_line(recorded, self.watch))]
         now = self.clock.monotonic()
         if not lines and look.running and now - self._last >= SIGN_OF_LIFE:
             lines = [self._alive(job) for job in look.running]
@@ -100,6 +101,11 @@ class PlainView:
         if progress.fraction is not None:
             far = ("about " if progress.source is Source.ESTIMATED else "") + words.share(progress.fraction)
         return f"{subject(job, self.watch)}: " + words.listed([far, words.name(progress.stage), f"for {since}"])
+
+
+def _is_statement(event: Event) -> bool:
+    """What is sent to the database stands in the log, word for word; who watches is told what it is for."""
+    return isinstance(event, happened.StageReached) and event.stage == happened.STATEMENT
 
 
 def event_line(recorded: Recorded, watch: Watch) -> str:

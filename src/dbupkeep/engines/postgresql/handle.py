@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,8 @@ class Handle:
         self._fault: UpkeepError | None = None  # why the work is stopped, where nobody asked for it
         self._busy = threading.Event()
         self._said: list[Said] = []
+        self.tell: Callable[[str], object] | None = None
+        """Told each statement that changes something, before it is sent."""
         self._lock_wait = ""  # as last set, empty for the session's own
         self._answers: dict[tuple[Any, ...], list[Row]] = {}
         self.connection, self.identity = self._opened()
@@ -130,7 +132,6 @@ class Handle:
         `lock_wait` is how long each lock is waited for, in seconds; 0 is for ever. Raises as `error_of`.
         """
         import psycopg
-        from psycopg import sql
 
         self.check_stop()
         with told("looking at the server failed"):
@@ -138,7 +139,7 @@ class Handle:
         self._said = []
         self._busy.set()
         try:
-            self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement))
+            self._send(statement)
         except psycopg.Error as error:
             raise self._failed(error) from error
         finally:
@@ -147,11 +148,16 @@ class Handle:
 
     def clear_up(self, statement: sql.Composable, *, lock_wait: float) -> None:
         """Execute a statement that removes what the work left, though a stop was asked for. Raises as `error_of`."""
-        from psycopg import sql
-
         with told("clearing up failed"):
             self._wait_for_locks(lock_wait)
-            self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement))
+            self._send(statement)
+
+    def _send(self, statement: sql.Composable) -> None:
+        from psycopg import sql
+
+        if self.tell is not None:
+            self.tell(statement.as_string(self.connection))
+        self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement))
 
     def try_lock(self, oids: Sequence[int]) -> list[int]:
         """Take our advisory lock on objects; returns those that another session of ours is on."""

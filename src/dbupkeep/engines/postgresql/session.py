@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dbupkeep.definitions import Target
-from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Stop, Work
+from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Statements, Stop, Work
 from dbupkeep.engines.postgresql.handle import Handle
 from dbupkeep.engines.postgresql.performers import performer
 from dbupkeep.plans import PlanItem
@@ -24,10 +24,12 @@ class PostgresqlSession:
 
     def run(self, item: PlanItem, report: Report) -> Work:
         """Do the item."""
+        self.handle.tell = Statements(report)
         try:
             with self.handle.one_item():
                 return performer(item.operation).run(self.handle, item, report)
         finally:
+            self.handle.tell = None
             report.follow(None)
 
     def interrupt(self) -> Stop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,12 @@ class Held:
     stall: float = 0.0
 
 
+_DOES = re.compile(
+    r"VACUUM|REINDEX|ANALYZE|PRAGMA (?:optimize|incremental_vacuum|wal_checkpoint|integrity_check|quick_check)"
+)
+"""What is worth telling of all that is asked of SQLite."""
+
+
 class Handle:
     """A connection with what belongs to it. One thread works; any thread may call `interrupt`."""
 
@@ -63,6 +70,8 @@ class Handle:
         self.path = path
         self.lock_wait = 0.5
         self.callbacks = 0
+        self.tell: Callable[[str], object] | None = None
+        """Told each statement that does something, before it is carried out."""
         self.alarm: Callable[[], bool] | None = None
         """Another reason to end a statement: looked at as often as the wish to stop."""
         self._asked = threading.Event()
@@ -96,6 +105,8 @@ class Handle:
 
     def rows(self, sql: str, *, stage: str = "") -> list[Row]:
         """Run one statement to its end. Raises our errors."""
+        if self.tell is not None and _DOES.match(sql):
+            self.tell(sql)
         with told(self.path, stage=stage, connection=self.connection):
             return self.connection.execute(sql).fetchall()
 

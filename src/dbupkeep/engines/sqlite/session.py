@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Protocol, cast
 
 from dbupkeep.definitions import Target
-from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Stop, Work
+from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Scope, Statements, Stop, Work
 from dbupkeep.engines.sqlite import analyze, check, leftovers, optimize, reindex, rewrite, vacuum
 from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import openers_of
@@ -69,12 +69,14 @@ class SqliteSession:
     def run(self, item: PlanItem, report: Report) -> Work:
         """Do the item."""
         self.handle.check_same(item)
+        self.handle.tell = Statements(report)
         try:
             with self.handle.one_item():
                 return PERFORMERS[item.operation].run(self.handle, item, report, self.tag)
         except Busy as error:
             raise self._named(error).at(operation=item.operation, object=item.object) from error
         finally:
+            self.handle.tell = None
             report.follow(None)
 
     def interrupt(self) -> Stop:

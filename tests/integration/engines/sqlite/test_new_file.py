@@ -309,7 +309,8 @@ def test_a_long_copy_is_given_up_as_soon_as_somebody_comes(lab: Any, newcomer: C
     recorder = Recorder(lambda name: one.comes() if name == rewrite.COPYING else None)
     lab.done(path, item, recorder)
     assert one.says()[:2] == ["going", "written"]
-    assert [stage.partition(":")[0] for stage in recorder.stages][:2] == [rewrite.COPYING, "in place instead"]
+    stages = [stage.partition(":")[0] for stage in recorder.stages if not stage.startswith("statement")]
+    assert stages[:2] == [rewrite.COPYING, "in place instead"]
 
 
 @JOURNALS
