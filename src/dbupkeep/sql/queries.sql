@@ -111,10 +111,8 @@ where j.target = :target and j.status = 'pending' and j.released = 0 and j.waits
       select 1 from holds h
       where h.target = j.target and (h.hold = j.target || '|' or j.hold = j.target || '|')
   )
-  and (r.at_a_time = 0 or j.type = 'database_discovery' or r.at_a_time > (
-      select count(*) from holds h join jobs o on o.id = h.job_id
-      where o.correlation_id = r.id and o.type <> 'database_discovery'
-  ))
+  and (r.at_a_time = 0 or j.type = 'database_discovery'
+      or r.at_a_time > (select count(*) from holds h where h.run = r.id))
 order by j.correlation_id, j.place
 limit :limit
 
@@ -149,19 +147,20 @@ select coalesce((select slots from targets where target = :target), 1)
 insert into targets (target, slots) values (:target, :slots) on conflict (target) do update set slots = excluded.slots
 
 -- name: hold_take
-insert into holds (hold, target, job_id)
-select j.hold, j.target, j.id
-from (select case when hold = '' then id else hold end as hold, target, id from jobs where id = :job_id) j
+insert into holds (hold, target, job_id, run)
+select j.hold, j.target, j.id, j.run
+from (
+    select case when hold = '' then id else hold end as hold, target, id,
+        case when type = 'database_discovery' then '' else correlation_id end as run
+    from jobs where id = :job_id
+) j
 where not exists (
     select 1 from holds h
     where h.target = j.target and (h.hold = j.target || '|' or j.hold = j.target || '|')
 )
-and exists (
-    select 1 from jobs j join jobs r on r.id = j.correlation_id
-    where j.id = :job_id and (r.at_a_time = 0 or j.type = 'database_discovery' or r.at_a_time > (
-        select count(*) from holds h join jobs o on o.id = h.job_id
-        where o.correlation_id = r.id and o.type <> 'database_discovery'
-    ))
+and not exists (
+    select 1 from jobs r
+    where r.id = j.run and r.at_a_time > 0 and r.at_a_time <= (select count(*) from holds h where h.run = r.id)
 )
 on conflict do nothing
 
