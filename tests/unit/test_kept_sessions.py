@@ -9,7 +9,7 @@ import pytest
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Engine, Session
 from dbupkeep.errors import Lost
-from dbupkeep.workers.kept import KeptSessions
+from dbupkeep.kept import KeptSessions
 
 SHOP, OTHER = Target(name="shop", url="postgresql:///shop"), Target(name="other", url="postgresql:///other")
 LONG = 60.0

@@ -16,12 +16,12 @@ from dbupkeep.errors import Busy, Damaged, Kind, Refused, UpkeepError, UsageErro
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import NOTED, JobCompleted, JobDeferred, JobFailed, StageReached
 from dbupkeep.jobs import Job, JobStatus, JobType
+from dbupkeep.kept import KeptSessions
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.operations import Operation
 from dbupkeep.patience import REACH, Patience
 from dbupkeep.plans import Plan, PlanItem
 from dbupkeep.worker import Context, Ended
-from dbupkeep.workers.kept import KeptSessions
 
 log = logging.getLogger(__name__)
 
