@@ -139,6 +139,8 @@ def test_rows_of_one_database_are_divided_between_tables() -> None:
     found = [tree.listing(run(), jobs, lambda _: [], filters.read(""), page) for page in (1, 2, 9)]
     assert [len(each.databases[0].tables) for each in found] == [30, 20, 20]
     assert {len(table.rows) for each in found for table in each.databases[0].tables} == {2}
+    there = tree.listing(run(), jobs, lambda _: [], filters.read(""), 1, at="40analyze")
+    assert (there.page, there.databases[0].tables[0].name) == (2, "t30")
     one = tree.listing(run(), jobs, lambda _: [], filters.read("op:vacuum t07"), 1)
     assert [row.job.id for table in one.databases[0].tables for row in table.rows] == ["7vacuum"]
 

@@ -41,8 +41,8 @@ WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY
 
 
 @router.get("/runs/{job_id}")
-def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1) -> Response:
-    """A run, or a database of one; `q` filters, `page` turns the pages."""
+def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1, at: str = "") -> Response:
+    """A run, or a database of one; `q` filters, `page` turns the pages, `at` finds the one that a job is on."""
     job = sheet.job(job_id)
     if job.phase is Phase.EXECUTION:
         return sheet.go(place_of(job))
@@ -62,7 +62,7 @@ def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1) 
         said=_said(children),
         left=remaining(job, look.progress, at_a_time=len(look.running), now=sheet.now),
         course=drawn,
-        listing=listing(job, children, reader.children, wanted, page),
+        listing=listing(job, children, reader.children, wanted, page, at=at),
         problems=_problems(children),
         buttons=promises.of_run(job),
         wanted=wanted,
@@ -91,7 +91,7 @@ def job(sheet: ToLook, job_id: str) -> Response:
 
 def place_of(job: Job) -> str:
     """Where a job is found, within the site."""
-    return f"runs/{job.id}" if job.phase is Phase.ORCHESTRATION else f"runs/{job.parent_id}#{job.id}"
+    return f"runs/{job.id}" if job.phase is Phase.ORCHESTRATION else f"runs/{job.parent_id}?at={job.id}#{job.id}"
 
 
 def _course(reader: Reader, run: Job, children: Sequence[Job], now: datetime) -> Course:

@@ -162,11 +162,13 @@ class Listing:
     total: int  # of all pages: databases of a run over several, else operations
 
 
-def listing(run: Job, children: Sequence[Job], children_of: ChildrenOf, wanted: Filter, page: int) -> Listing:
-    """The rows that are wanted, of a run with these direct children."""
+def listing(
+    run: Job, children: Sequence[Job], children_of: ChildrenOf, wanted: Filter, page: int, *, at: str = ""
+) -> Listing:
+    """The rows that are wanted, of a run with these direct children: a page of them, or the one that has the job `at`."""
     parents = [job for job in children if job.phase is Phase.ORCHESTRATION]
     if not parents and all(job.type != JobType.DATABASE_DISCOVERY for job in children):
-        return _of_one(run, children, wanted, page)
+        return _of_one(run, children, wanted, page, at)
     others = [Row(entry=Entry(job=job, database=run.name)) for job in children if job.phase is not Phase.ORCHESTRATION]
     fitting = [job for job in _in_order(parents) if wanted.below or wanted.fits(job)]
     if wanted.below:
@@ -175,7 +177,8 @@ def listing(run: Job, children: Sequence[Job], children_of: ChildrenOf, wanted: 
     else:
         pairs = [(job, []) for job in fitting]
     pages = max(1, -(-len(pairs) // DATABASES))
-    number = min(max(1, page), pages)
+    holding = (n // DATABASES + 1 for n, (job, _) in enumerate(pairs) if job.id == at)
+    number = next(holding, min(max(1, page), pages))
     databases = list(_within_budget(pairs[(number - 1) * DATABASES : number * DATABASES], children_of, wanted))
     shown = [row for row in others if wanted.fits(row.job)] if number == 1 else []
     return Listing(databases=databases, others=shown, page=number, pages=pages, total=len(pairs))
@@ -225,12 +228,13 @@ def _in_order(parents: Iterable[Job]) -> Sequence[Job]:
     return sorted(parents, key=lambda job: _ORDER.index(job.status))
 
 
-def _of_one(run: Job, children: Sequence[Job], wanted: Filter, page: int) -> Listing:
+def _of_one(run: Job, children: Sequence[Job], wanted: Filter, page: int, at: str) -> Listing:
     """A run of one database: its tables, some on each page."""
     fitting = [job for job in children if wanted.fits(job, run.name)]
     tables = _tables(run, fitting)
     pages = _pages([len(table.rows) for table in tables])
-    number = min(max(1, page), max(1, len(pages)))
+    holding = (n for n, part in enumerate(pages, 1) if any(row.job.id == at for i in part for row in tables[i].rows))
+    number = next(holding, min(max(1, page), max(1, len(pages))))
     on_page = [tables[index] for index in pages[number - 1]] if pages else []
     database = Database(job=run, tables=on_page, progress=_progress(run, children), single=True)
     return Listing(databases=[database], others=(), page=number, pages=len(pages), total=len(fitting))
