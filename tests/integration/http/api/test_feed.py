@@ -10,13 +10,14 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from dbupkeep.app import App
 from dbupkeep.clock import SystemClock
 from dbupkeep.documents import event_document
 from dbupkeep.progress import measured
 from dbupkeep.testing.pair_kit import family, next_delivery
-from dbupkeep.views.web.feed import Feed
+from dbupkeep.views.web.feed import LONGEST, PROGRESS, Feed
 from dbupkeep.views.web.ring import AT_ONCE, SIZE
 
 PATIENCE = 30.0
@@ -62,6 +63,14 @@ def happen(app: App, times: int = 1) -> int:
         new = family("a")
         app.lifecycle.submit(new.submission)
         app.lifecycle.cancel(new.parent.id)
+    return app.reader.newest()
+
+
+def happen_much(app: App) -> int:
+    """Have more happen than is kept at hand; the number of the last event."""
+    new = family(*(f"{n}" for n in range(SIZE // 2 + 10)))
+    app.lifecycle.submit(new.submission)
+    app.lifecycle.cancel(new.parent.id)
     return app.reader.newest()
 
 
@@ -132,7 +141,7 @@ def test_a_slow_stream_misses_nothing_when_the_newest_events_have_gone_by(
             await first(slow)
             await first(quick)
             app.lifecycle.cancel(mine.parent.id)
-            last = await asyncio.to_thread(happen, app, SIZE // 5)
+            last = await asyncio.to_thread(happen_much, app)
             await taken(quick, is_event(last))  # so the newest ones at hand are these
             newest = all_of(app, 0, run)[-1]["seq"]
             assert len(all_of(app)) > SIZE
@@ -235,6 +244,58 @@ def test_many_streams_are_served_by_one_look(app: App, monkeypatch: pytest.Monke
     feed.close()
 
 
+class Still(SystemClock):
+    """Stands until a test moves it."""
+
+    seconds = 1000.0
+
+    @override
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def test_how_far_work_is_is_told_twice_a_second_at_most(app: App) -> None:
+    clock, new = Still(), family("a")
+    feed = Feed(app.reader, clock)
+    app.lifecycle.submit(new.submission)
+    begun = app.lifecycle.begin(next_delivery(new.children[0]), "w")
+    assert begun is not None
+
+    def is_progress(message: dict[str, str]) -> bool:
+        return message.get("event") == "progress"
+
+    async def main() -> None:
+        async with aclosing(feed.follow(feed.begin(None))) as stream:
+            await first(stream)
+            await taken(stream, is_progress)
+            for done in (10, 20, 30):
+                app.ledger.report(begun.id, 1, measured(done, 100, "pages"))
+                newest = await asyncio.to_thread(happen, app)  # so that the feed has looked once more
+                assert not [each for each in await taken(stream, is_event(newest)) if is_progress(each)]
+            clock.seconds += PROGRESS
+            (told,) = await taken(stream, is_progress)
+            assert [job["progress"]["fraction"] for job in json.loads(told["data"])["jobs"]][-1] == 0.3
+
+    asyncio.run(main())
+    feed.close()
+
+
+def test_a_stream_ends_after_a_while_so_that_who_listens_is_asked_again_who_that_is(app: App) -> None:
+    clock = Still()
+    feed = Feed(app.reader, clock, quiet=0.05)
+
+    async def main() -> None:
+        stream = feed.follow(feed.begin(None))
+        await first(stream)
+        await taken(stream, lambda message: message.get("event") == "progress")
+        clock.seconds += LONGEST
+        async with asyncio.timeout(PATIENCE):
+            assert len([chunk async for chunk in stream]) <= 2
+
+    asyncio.run(main())
+    feed.close()
+
+
 def test_silence_is_broken_by_a_comment(app: App) -> None:
     feed = Feed(app.reader, SystemClock(), quiet=0.05)
 
@@ -274,5 +335,5 @@ def test_what_happened_while_nobody_listened_is_told_to_who_asks_for_it(app: App
 
     asyncio.run(main(None, 1))
     before = app.reader.newest()
-    happen(app, SIZE // 4)  # while the thread rests
+    happen_much(app)  # while the thread rests
     asyncio.run(main(before, 1))
