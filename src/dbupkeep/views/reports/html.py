@@ -20,6 +20,9 @@ from dbupkeep.views.reports.run import RunReport
 EVENTS_SHOWN = 1000
 """Events that a file lists; the first ones."""
 
+ROWS = 2000
+"""Rows of a table; a browser takes more, but nobody reads them. All of it is in the JSON."""
+
 DRAWN = 12
 """Databases whose gains a digest draws as bars."""
 
@@ -32,7 +35,7 @@ def run_html(report: RunReport, *, headline: str, now: datetime) -> str:
     picture = timeline.timeline(lanes(made), title=f"timeline of {root.name}", now=running, closes=root.until)
     values = {
         "report": report, "headline": headline, "attempts": made, "picture": picture, "now": now,
-        "events": report.events[:EVENTS_SHOWN],
+        "events": report.events[:EVENTS_SHOWN], "rows": ROWS,
     }  # fmt: skip
     return _environment().get_template("run.html").render(values)
 
@@ -40,7 +43,8 @@ def run_html(report: RunReport, *, headline: str, now: datetime) -> str:
 def digest_html(digest: Digest, *, headline: str) -> str:
     """The digest of a period."""
     most = max([total.given_back for total in digest.databases[:DRAWN]], default=0)
-    return _environment().get_template("digest.html").render(digest=digest, headline=headline, most=most, drawn=DRAWN)
+    values = {"digest": digest, "headline": headline, "most": most, "drawn": DRAWN, "rows": ROWS}
+    return _environment().get_template("digest.html").render(values)
 
 
 @cache
