@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -18,7 +19,9 @@ from tests.integration.page.served import HOSTILE, TOKEN, Site, Visit, configura
 pytestmark = [pytest.mark.slow, pytest.mark.engine("chromium")]
 
 
-def test_hostile_names_run_no_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visit: Visit) -> None:
+@pytest.fixture
+def hostile_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A site on which everything that has a name has one that would be a script."""
     monkeypatch.setenv("DBUPKEEP_TOKEN", TOKEN)
     with site_on(tmp_path, hostile()) as site:
         site.play.tables = [
@@ -27,32 +30,42 @@ def test_hostile_names_run_no_script(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "</title></svg><script>window.ran=1</script>",
         ]
         site.play.faults[f"public.{HOSTILE}"] = OperationError(f"index {HOSTILE} is broken", hint=f"`{HOSTILE}`")
-        site.submit(f"{HOSTILE}.db", parallel=3)
-        site.submit_many([f"{HOSTILE}.db", "javascript:window.ran=1"], name=HOSTILE)
-        site.work()
-        page = visit(site.url).comes()
-        for place in site.places():
-            page.goto(f"{site.url}{place}")
-            for fold in page.locator("main details:not(.ask) > summary").all():
-                if fold.is_visible() and not fold.locator("xpath=..").evaluate("it => it.open"):
-                    fold.click()
-            assert page.evaluate("window.ran") is None, place
-            assert page.locator("main img, main script, [href^='javascript:']").count() == 0, place
-        page.goto(f"{site.url}/?q={HOSTILE}")
-        assert page.evaluate("window.ran") is None
-        expect(page.locator("#q")).to_have_value(" ".join(HOSTILE.split()))
-        page.goto(f"{site.url}/")
-        assert HOSTILE in page.locator("table.runs").inner_text()
-        # What comes by the stream is put in place by the script, and is a name, too.
-        site.play.hold("vacuum")
-        run = site.submit(f"{HOSTILE}-live.db", operations="vacuum")
-        site.begin_to_work()
-        expect(page.locator(".card")).to_contain_text("<img src=x")
-        page.goto(f"{site.url}/runs/{run.id}")
-        site.play.held["vacuum"].set()
-        site.await_status(run.id, "failed")
-        expect(page.locator("h1 .badge")).to_contain_text("failed")
-        assert page.evaluate("window.ran") is None
+        yield site
+
+
+def test_hostile_names_run_no_script(hostile_site: Site, visit: Visit) -> None:
+    hostile_site.submit(f"{HOSTILE}.db", parallel=3)
+    hostile_site.submit_many([f"{HOSTILE}.db", "javascript:window.ran=1"], name=HOSTILE)
+    hostile_site.work()
+    page = visit(hostile_site.url).comes()
+    for place in [*hostile_site.places(), f"/?q={HOSTILE}"]:
+        page.goto(f"{hostile_site.url}{place}")
+        for fold in page.locator("main details:not(.ask) > summary").all():
+            if fold.is_visible() and not fold.locator("xpath=..").evaluate("it => it.open"):
+                fold.click()
+        assert page.evaluate("window.ran") is None, place
+        assert page.locator("main img, main script, [href^='javascript:']").count() == 0, place
+    expect(page.locator("#q")).to_have_value(" ".join(HOSTILE.split()))
+    page.goto(f"{hostile_site.url}/")
+    assert HOSTILE in page.locator("table.runs").inner_text()
+
+
+def test_hostile_names_that_come_by_the_stream_run_no_script(hostile_site: Site, visit: Visit) -> None:
+    page = visit(hostile_site.url).comes("/schedule")
+    page.get_by_role("button", name="Start now").click()
+    page.wait_for_url("**/runs/**")
+    expect(page.locator("h1")).to_contain_text("<img src=x")
+    hostile_site.work()
+    page.goto(f"{hostile_site.url}/")
+    hostile_site.play.hold("vacuum")
+    run = hostile_site.submit(f"{HOSTILE}-live.db", operations="vacuum")
+    hostile_site.begin_to_work()
+    expect(page.locator(".card")).to_contain_text("<img src=x")
+    page.goto(f"{hostile_site.url}/runs/{run.id}")
+    hostile_site.play.held["vacuum"].set()
+    hostile_site.await_status(run.id, "failed")
+    expect(page.locator("h1 .badge")).to_contain_text("failed")
+    assert page.evaluate("window.ran") is None
 
 
 def hostile() -> Config:
@@ -173,9 +186,10 @@ def addresses(html: str) -> list[str]:
     return re.findall(r'(?:href|src|action|data-root)="([^"]*)"', html)
 
 
-def test_pages_print_without_what_only_a_screen_can_do(troubled: Site, visit: Visit, tmp_path: Path) -> None:
-    page = visit(troubled.url).comes()
+def test_pages_print_without_what_only_a_screen_can_do(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes(color_scheme="dark")
     page.emulate_media(media="print")
+    assert _paper(page) == 1, "paper is white"
     expect(page.locator(".filter")).to_be_hidden()
     expect(page.locator("h1")).to_be_visible()
 

@@ -55,10 +55,10 @@ def ask(sheet: ToAct, fields: Fields, job_id: str, verb: str) -> RedirectRespons
     return sheet.go(place_of(job) if back is None else back)
 
 
-@router.post("/schedule/{name}/start")
-def start(sheet: ToAct, name: str) -> RedirectResponse:
-    """Start a job of the configuration now, whenever it is due by itself."""
-    definition = replace(sheet.desk.config().job(name), requested_by=sheet.caller.name)
+@router.post("/schedule/start")
+def start(sheet: ToAct, fields: Fields) -> RedirectResponse:
+    """Start the `job` of the configuration now, whenever it is due by itself."""
+    definition = replace(sheet.desk.config().job(fields.get("job", "")), requested_by=sheet.caller.name)
     run_id = sheet.desk.app.runs.create_run(definition)
     return sheet.go(f"runs/{run_id}")
 

@@ -59,9 +59,12 @@ def newest_of_each(runs: Iterable[Job]) -> Sequence[Job]:
 
 
 def troubles(reader: Reader, runs: Iterable[Job]) -> Sequence[Trouble]:
-    """What to tell of some runs, the worst first."""
-    found = [trouble for run in runs for trouble in _of_run(reader, run)]
-    return sorted(found, key=lambda each: (RANK[each.sort], -each.entry.in_a_row))
+    """What to tell of some runs, the newest first; the worst first, and what several left undone once."""
+    found: dict[tuple[str, str], Trouble] = {}
+    for run in runs:
+        for each in _of_run(reader, run):
+            found.setdefault((each.entry.job.target, each.entry.operation), each)
+    return sorted(found.values(), key=lambda each: (RANK[each.sort], -each.entry.in_a_row))
 
 
 def sort_of(job: Job) -> Sort | None:
