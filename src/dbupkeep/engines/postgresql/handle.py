@@ -155,8 +155,8 @@ class Handle:
     def _send(self, statement: sql.Composable) -> None:
         from psycopg import sql
 
-        if self.tell is not None:
-            self.tell(statement.as_string(self.connection))
+        if self.tell is not None and not (text := statement.as_string(self.connection)).startswith(("SET ", "RESET ")):
+            self.tell(text)
         self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement))
 
     def try_lock(self, oids: Sequence[int]) -> list[int]:
