@@ -188,8 +188,8 @@ def test_killed_at_any_line_the_old_or_the_new_file_is_there_and_whole(
 
 # Opens, writes and closes, in bursts; tells each row that SQLite took, and dies of a row that it does not find again.
 WRITER = """
-import os, random, sqlite3, sys, time
-path, number, journal = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+import json, os, random, sqlite3, sys, time
+path, number, journal, pauses = sys.argv[1], int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
 chance, row = random.Random(number), number * 10_000_000
 os.set_blocking(0, False)
 def stop():
@@ -198,7 +198,7 @@ def stop():
     except BlockingIOError:
         return False
 while not stop():
-    time.sleep(chance.choice((0, 0, 0.001, 0.01, 0.05, 0.1)))
+    time.sleep(chance.choice(pauses))
     connection = sqlite3.connect(path, isolation_level=None, timeout=60)
     if journal != "wal":
         connection.execute("PRAGMA journal_mode = " + chance.choice(("delete", "memory", "off", "truncate")))
@@ -214,14 +214,14 @@ while not stop():
 
 
 class Writers:
-    """Programs that write what they are told is taken to a file each."""
+    """Programs that write what they are told is taken to a file each; `pauses` in seconds, from which each takes its own."""
 
-    def __init__(self, path: Path, journal: str, count: int) -> None:
+    def __init__(self, path: Path, journal: str, count: int, *, pauses: tuple[float, ...]) -> None:
         self.rows = [path.with_suffix(f".{number}.rows") for number in range(1, count + 1)]
         self.processes = []
         for number, rows in enumerate(self.rows, 1):
             with rows.open("w") as out:
-                command = [sys.executable, "-c", WRITER, str(path), str(number), journal]
+                command = [sys.executable, "-c", WRITER, str(path), str(number), journal, json.dumps(pauses)]
                 self.processes.append(
                     subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, text=True)
                 )
@@ -246,23 +246,59 @@ class Writers:
 def test_no_row_is_lost_that_programs_write_who_come_and_go(
     tmp_path: Path, journal: str, request: pytest.FixtureRequest
 ) -> None:
-    tries = 3_000 if request.config.getoption("--kills") >= LONG else 150
+    wanted = 1_500 if request.config.getoption("--kills") >= LONG else 50
     path = tmp_path / "app.db"
     bloated(path, journal)
     item = replace(planned(path), evidence={})  # each try is about whatever file is there
-    isolation = Isolation(engines.load)
-    with Writers(path, journal, 2) as writers, closing(isolation):
-        methods = [vacuumed(isolation, path, item, attempt) for attempt in range(tries)]
+    isolation, methods = Isolation(engines.load), list[str]()
+    with Writers(path, journal, 2, pauses=(0, 0.001, 0.01, 0.1, 0.2)) as writers, closing(isolation):
+        while methods.count(rewrite.METHOD) < wanted or methods.count("in place") < wanted / 5:
+            methods.append(vacuumed(isolation, path, item, len(methods)))
         acknowledged = writers.ended()
     rows, mode = whole(path)
     assert acknowledged - {row[0] for row in rows} == set()
-    assert len(acknowledged) > tries / 10
+    assert len(acknowledged) > wanted / 5
     assert mode == journal
     assert [entry.name for entry in tmp_path.iterdir() if "dbupkeep" in entry.name] == []
-    placed = methods.count(rewrite.METHOD)
-    print(f"{journal}: {len(acknowledged)} rows written beside {tries} rewrites, {placed} of them by a new file")
-    assert placed > tries / 20
-    assert placed < tries
+    print(f"{journal}: {len(acknowledged)} rows written beside {len(methods)} rewrites, {wanted} of them by a new file")
+
+
+@JOURNALS
+def test_no_row_is_lost_either_when_the_attempts_are_killed(
+    tmp_path: Path, forks: Forks, journal: str, request: pytest.FixtureRequest
+) -> None:
+    kills = 1_000 if request.config.getoption("--kills") >= LONG else 40
+    path, notes = tmp_path / "app.db", tmp_path / "notes"
+    bloated(path, journal)
+    item, placed = planned(path), 0
+    with Writers(path, journal, 2, pauses=(0, 0.1, 0.3, 0.5)) as writers:
+        for _ in range(kills):
+            old = path.stat().st_ino
+            item = replace(item, evidence={"inode": old})
+            notes.unlink(missing_ok=True)
+            forks.attempt(path, item, notes, random.randint(100, 330))
+            recovered(path, item, notes)
+            placed += path.stat().st_ino != old
+        acknowledged = writers.ended()
+    rows, mode = whole(path)
+    assert acknowledged - {row[0] for row in rows} == set()
+    assert mode == journal
+    assert [entry.name for entry in tmp_path.iterdir() if "dbupkeep" in entry.name] == []
+    assert 0 < placed < kills
+
+
+def recovered(path: Path, item: PlanItem, notes: Path) -> None:
+    """What the next attempt does first, as soon as those who write let it."""
+    while True:
+        session = engine.connect(target_of(str(path)), tag="dbupkeep:0123:2")
+        try:
+            session.recover(item, "dbupkeep:0123:1", notes.read_text().splitlines() if notes.exists() else [])
+        except Busy:
+            continue
+        else:
+            return
+        finally:
+            session.close()
 
 
 def vacuumed(isolation: Isolation, path: Path, item: PlanItem, attempt: int) -> str:
