@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from dbupkeep.codec import rfc3339
 from dbupkeep.documents import Document
-from dbupkeep.events import JobCompleted, JobFailed, Recorded
+from dbupkeep.events import Recorded
 from dbupkeep.jobs import Job
 from dbupkeep.ledger import Reader
 from dbupkeep.views.plain import event_line
@@ -69,6 +69,5 @@ def _line(recorded: Recorded, watch: Watch) -> Document | None:
 
 
 def _output(recorded: Recorded) -> list[str]:
-    event = recorded.event
-    result = event.result if isinstance(event, (JobCompleted, JobFailed)) else {}
+    result = getattr(recorded.event, "result", {})  # however it ended
     return [str(message) for message in result.get("messages", ())]

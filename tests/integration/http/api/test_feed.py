@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
@@ -16,9 +17,11 @@ from dbupkeep.app import App
 from dbupkeep.clock import SystemClock
 from dbupkeep.documents import event_document
 from dbupkeep.progress import measured
-from dbupkeep.testing.pair_kit import family, next_delivery
+from dbupkeep.testing.pair_kit import eventually, family, next_delivery
+from dbupkeep.views.web.desk import Desk
 from dbupkeep.views.web.feed import LONGEST, PROGRESS, Feed
 from dbupkeep.views.web.ring import AT_ONCE, SIZE
+from tests.integration.http.api.conftest import Client
 
 PATIENCE = 30.0
 
@@ -337,3 +340,17 @@ def test_what_happened_while_nobody_listened_is_told_to_who_asks_for_it(app: App
     before = app.reader.newest()
     happen_much(app)  # while the thread rests
     asyncio.run(main(before, 1))
+
+
+def test_who_went_away_is_forgotten_also_who_had_stopped_reading(client: Client, desk: Desk, app: App) -> None:
+    sockets = [socket.create_connection(("127.0.0.1", client.port)) for _ in range(6)]
+    for each in sockets:
+        each.sendall(b"GET /api/v1/events/stream?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    eventually("all listen", lambda: len(desk.feed._listeners) == len(sockets))
+    for _ in range(3):  # megabytes that nobody reads: more than there is room for between here and there
+        happen_much(app)
+    assert len(desk.feed._listeners) == len(sockets)
+    for each in sockets:
+        each.close()
+    eventually("nobody listens", lambda: not desk.feed._listeners)
+    assert client.get("/healthz").status == 200

@@ -13,6 +13,7 @@ from dbupkeep.codec import rfc3339
 from dbupkeep.config import Config
 from dbupkeep.documents import job_document, run_document
 from dbupkeep.errors import OperationError
+from dbupkeep.events import JobCancelled, JobCompleted, JobFailed
 from dbupkeep.jobs import JobStatus
 from dbupkeep.ledger import JobQuery
 from dbupkeep.testing.pair_kit import done, family, next_delivery
@@ -353,6 +354,17 @@ def test_logs_are_sentences_with_the_products_own_words(
         paged += page.json["lines"]
         path = page.link
     assert paged == log["lines"]
+
+
+@pytest.mark.parametrize("event", [JobCompleted, JobFailed, JobCancelled])
+def test_the_products_own_words_are_in_the_log_however_it_ended(client: Client, app: App, event: Any) -> None:
+    new = family("a")
+    app.lifecycle.submit(new.submission)
+    begun = app.lifecycle.begin(next_delivery(new.children[0]), "w")
+    assert begun is not None
+    app.lifecycle.end(begun, Ended(event=event(result={"messages": ["INFO: 3 pages", "it was busy"]})))
+    (line,) = found(client.get(f"{API}/jobs/{begun.id}/logs").json["lines"], event=event.name)
+    assert line["output"] == ["INFO: 3 pages", "it was busy"]
 
 
 def test_events_are_read_from_a_number_on(client: Client, app: App, config: Config) -> None:
