@@ -17,9 +17,9 @@ CHROMIUM = Path("/usr/bin/chromium")
 expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, started once for all tests of a process."""
+    """Debian's Chromium. Not for longer than a module: meanwhile its event loop keeps all others out of this thread."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not here; scripts/packages installs it")
     with sync_playwright() as playwright:
