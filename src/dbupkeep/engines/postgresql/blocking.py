@@ -85,6 +85,8 @@ def admit(item: PlanItem, report: Report, what: str) -> None:
 def over(item: PlanItem, report: Report, seconds: float) -> Busy | None:
     """Keep what an item has cost others by now; the error to stop it with, where the run's budget is used up."""
     spent = report.blocking(seconds)
+    if item.options.get("aggressive"):  # due by age: the server would force it, and give way to nobody
+        return None
     if BUDGET not in item.options or spent <= (budget := needs.number(item.options, BUDGET)):
         return None
     what = f"{item.object or item.operation.value} was stopped: others wait for it"

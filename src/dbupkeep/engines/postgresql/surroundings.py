@@ -45,7 +45,13 @@ def look(handle: Handle, now: datetime) -> Surroundings:
     return Surroundings(
         values=values,
         at_work={str(row["oid"]): _worker(row) for row in handle.rows("at_work")},
-        notices=(*_of_holders(holders), *_of_collations(collations), *_of_slots(values), *_of_standby(handle)),
+        notices=(
+            *_of_holders(holders),
+            *_of_collations(collations),
+            *_of_replicas(values),
+            *_of_slots(values),
+            *_of_standby(handle),
+        ),
     )
 
 
@@ -114,6 +120,20 @@ def _of_collations(rows: Sequence[Mapping[str, Any]]) -> list[Notice]:
             hint="REINDEX what depends on it, then ALTER COLLATION (or DATABASE) ... REFRESH COLLATION VERSION",
         )
         for row in rows
+    ]
+
+
+def _of_replicas(values: Mapping[str, Value]) -> list[Notice]:
+    count = int(needs.number(values, "standbys"))
+    if not count:
+        return []
+    return [
+        Notice(
+            code="replicas",
+            message=f"{count} {'replica streams' if count == 1 else 'replicas stream'} from this server,"
+            f" {words.size(needs.number(values, 'lag_bytes'))} behind at most: what writes waits until they are near",
+            hint="a statement that runs cannot be paused; `max_lag_bytes` and `max_lag` say what near is",
+        )
     ]
 
 

@@ -125,6 +125,18 @@ def test_a_plain_vacuum_that_somebody_waits_for_counts_and_gives_way(newest: Wor
     assert recorder.blocked > 0.4
 
 
+def test_a_vacuum_that_is_due_by_age_goes_on_and_is_counted(newest: Workbench) -> None:
+    newest.bloat(rows=60_000, dead=30_000)
+    newest.slowly("20ms")
+    item, recorder = newest.item(Operation.VACUUM), Recorder()
+    due_by_age = {"aggressive": True, "freeze_min_age": 1, "blocking_budget": 0.1}
+    running = in_thread(lambda: newest.perform(replace(item, options={**item.options, **due_by_age}), recorder))
+    until(lambda: newest.database.query("SELECT FROM pg_stat_progress_vacuum"))
+    with holding(newest.database, "LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE"):
+        running.outcome()
+    assert recorder.blocked > 0.1
+
+
 def test_one_who_waits_long_and_one_who_waits_shortly() -> None:
     toll = Toll()
     assert not toll.count([], 10.0)

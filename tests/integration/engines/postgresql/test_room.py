@@ -54,6 +54,8 @@ def test_everything_that_writes_waits_for_a_replica_that_is_behind(
         with standby.connect() as there:
             paused(there)
             newest.database.execute("CREATE TABLE more AS SELECT generate_series(1, 10000) AS a")
+            notices = {notice.code: notice.message for notice in newest.facts(Operation.ANALYZE).notices}
+            assert "1 replica streams from this server" in notices["replicas"]
             refused = set()
             for operation in (Operation.VACUUM, Operation.ANALYZE, REINDEX, OPTIMIZE):
                 item = item_of(newest.due(operation, policy=policy)[0])
