@@ -113,6 +113,13 @@ def test_damaged_ledger_is_found_and_replaced(cli: Cli, ledger: Path, bloated: P
     assert cli("ledger", "check").code != 0
     assert cli("ledger", "backup", "other.db").code != 0
     assert not (bloated.parent / "other.db").exists()
+    if how == "flipped":  # the others nobody could have open
+        reader = sqlite3.connect(ledger)
+        reader.execute("pragma user_version").fetchall()
+        in_use = cli("ledger", "restore", "copy.db", "--force")
+        assert in_use.code == 1
+        assert "is in use and is not replaced" in in_use.err
+        reader.close()
     done = cli("ledger", "restore", "copy.db", "--force", "--json").json
     assert Path(done["kept"]).stat().st_size == len(ledger.read_bytes()) or how != "flipped"
     assert len(cli("jobs", "--json").json["jobs"]) == 1

@@ -73,7 +73,7 @@ def restore(copy: Path, ledger: Path, now: datetime, *, force: bool = False) -> 
     """Put a copy in the place of the ledger; what was there is kept beside it, and its path returned.
 
     Raises `LedgerError` when the copy is damaged, when there is a ledger (without `force`), and, force or not, when a
-    process has that open. Of a damaged ledger nobody can tell who has it open: it is moved aside as it is.
+    process has that open. A damaged ledger is moved aside as it is.
     """
     found = check(copy)
     if ledger.exists() and ledger.samefile(copy):
@@ -89,6 +89,7 @@ def restore(copy: Path, ledger: Path, now: datetime, *, force: bool = False) -> 
             _keep(connection, kept)
             _overwrite(connection, copy)
     else:
+        _refuse_open(ledger)
         _move_away(ledger, kept)
         _place(copy, ledger)
     return found, kept
@@ -138,6 +139,20 @@ def _alone(ledger: Path) -> Iterator[apsw.Connection]:
         except apsw.BusyError:
             raise _in_use(ledger, "a process has it open") from None
         yield connection
+
+
+def _refuse_open(ledger: Path) -> None:
+    """Raise `LedgerError` when a process has a damaged ledger open, as far as it can still be locked; changes nothing."""
+    try:
+        with closing(_open(ledger)) as connection:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.pragma("locking_mode", "exclusive")
+            connection.execute("begin exclusive")
+            connection.execute("rollback")
+    except apsw.BusyError:
+        raise _in_use(ledger, "a process has it open") from None
+    except apsw.Error:
+        return  # nothing is left in it that could be locked
 
 
 def _workers(connection: apsw.Connection) -> int:
