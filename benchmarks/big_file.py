@@ -1,4 +1,4 @@
-"""One big file: REINDEX, ANALYZE, and all three with VACUUM, against the sqlite3 command doing the same work."""
+"""One big file: REINDEX and ANALYZE, against the sqlite3 command doing the same work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ def run(place: Place) -> Iterator[Comparison]:
     about = ABOUT.format(size=prepared.stat().st_size, free=databases.free_share(prepared), mode="rollback journal")
     yield compare("REINDEX of one big file", reindex(place, prepared), rounds=rounds, note=about + REINDEX)
     yield compare("ANALYZE of one big file, limit 400", analyze(place, prepared), rounds=rounds, note=about + ANALYZE)
-    yield compare("All three", everything(place, prepared), rounds=rounds, note=about + ALL)
 
 
 REINDEX = (
@@ -32,10 +31,6 @@ REINDEX = (
 ANALYZE = (
     " Other work where the library is built with STAT4, as that of dbupkeep is: with a limit it writes no samples either,"
     " but it counts every index exactly (reading all of its leaf pages), where a library without STAT4 guesses."
-)
-ALL = (
-    " dbupkeep skips REINDEX, since VACUUM writes every index anew; the peer is the same work, and what a script that"
-    " does all three would take is given beside it."
 )
 
 
@@ -69,27 +64,6 @@ def analyze(place: Place, prepared: Path) -> Sequence[Variant]:
             "sqlite3 ANALYZE without a limit": lambda file: shell(file, "ANALYZE"),
         },
         check=databases.check_analyzed,
-    )
-
-
-def everything(place: Place, prepared: Path) -> Sequence[Variant]:
-    """It is small, and has statistics."""
-    size = prepared.stat().st_size
-
-    def check(file: Path) -> None:
-        databases.check_vacuumed(file, size)
-        databases.check_analyzed(file)
-
-    return variants(
-        place,
-        prepared,
-        {
-            "sqlite3 VACUUM; ANALYZE": lambda file: shell(file, "VACUUM", LIMIT, "ANALYZE"),
-            "dbupkeep run": lambda file: run_of(file, "vacuum,analyze,reindex", force=False),
-            "sqlite3 VACUUM; REINDEX; ANALYZE": lambda file: shell(file, "VACUUM", "REINDEX", LIMIT, "ANALYZE"),
-            "bare apsw VACUUM; ANALYZE": lambda file: bare(file, "VACUUM", LIMIT, "ANALYZE"),
-        },
-        check=check,
     )
 
 
