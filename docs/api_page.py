@@ -99,13 +99,7 @@ def _problems(told: Mapping[str, Any]) -> Iterator[str]:
     yield "and `errors` (each `at`, `detail`). `kind` is one of the [kinds of error](errors.md#kinds), or of HTTP itself.\n"
     yield "| status | when |\n|---|---|"
     for name, response in told["components"]["responses"].items():
-        yield f"| {_status(name)} | {response['description']} |"
-
-
-def _status(name: str) -> int:
-    from http import HTTPStatus
-
-    return HTTPStatus[name.upper()].value
+        yield f"| {name.removeprefix('Problem')} | {response['description']} |"
 
 
 def _table(told: Mapping[str, Any], name: str) -> Iterator[str]:

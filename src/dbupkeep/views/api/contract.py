@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -97,9 +96,7 @@ def contract(site: FastAPI) -> Node:
     document = get_openapi(title=site.title, version=site.version, description=ABOUT, routes=site.routes)
     components = document["components"]
     components["schemas"] = _schemas(components["schemas"])
-    components["responses"] = {
-        HTTPStatus(int(status)).name.lower(): _refused(said) for status, said in PROBLEMS.items()
-    }
+    components["responses"] = {f"Problem{status}": _refused(said) for status, said in PROBLEMS.items()}
     components["securitySchemes"] = dict(_SECURITY)
     roles = dict(_roles(site))
     for path, operations in document["paths"].items():
@@ -127,7 +124,7 @@ def _complete(operation: Node, *, role: str) -> None:
     refusals = {*EVERYWHERE, *(WITH_BODY if "requestBody" in operation else ()), *(declared.keys() & PROBLEMS.keys())}
     if not role:
         refusals -= WITH_TOKEN
-    named = {each: {"$ref": f"#/components/responses/{HTTPStatus(int(each)).name.lower()}"} for each in refusals}
+    named = {each: {"$ref": f"#/components/responses/Problem{each}"} for each in refusals}
     operation["responses"] = dict(sorted({**declared, **named}.items()))
     operation["security"] = [{"token": []}, {"session": []}] if role else []
     if role:

@@ -168,9 +168,11 @@ class Feed:
         """The thread: look while somebody listens. When it ends, for whatever reason, all streams do."""
         try:
             while self._somebody_listens():
+                more = False
                 with suppress(LedgerError):  # the next look may find it well
-                    self._look()
-                self._closing.wait(LOOK)
+                    more = self._look()
+                if not more:
+                    self._closing.wait(LOOK)
         finally:
             with self._wanted:
                 self._thread = None
@@ -186,8 +188,8 @@ class Feed:
                 self._wanted.wait_for(lambda: self._listeners or self._closing.is_set())
             return not self._closing.is_set()
 
-    def _look(self) -> None:
-        """Take what is new to hand, and wake all streams if there is any."""
+    def _look(self) -> bool:
+        """Take what is new to hand, and wake all streams if there is any; whether there may be more at once."""
         if self._rested:
             newest = self._reader.newest()
             self._ring, self._rested = Ring(floor=newest, head=newest), False
@@ -198,6 +200,7 @@ class Feed:
             with self._wanted:
                 for listener in self._listeners:
                     listener.wake()
+        return len(events) == PAGE
 
     def _look_at_progress(self) -> bool:
         """Look what runs, if it is time to; whether that is other than before."""

@@ -46,6 +46,7 @@ class Ring:
         if place < self.floor:
             return None
         first = bisect_right(self.entries, place, key=attrgetter("seq"))
-        entries = self.entries[first : first + AT_ONCE]
-        messages = [entry.message for entry in entries if not run or entry.run == run]
-        return messages, max(place, entries[-1].seq if entries else self.head)
+        wanted = [entry for entry in self.entries[first:] if not run or entry.run == run]
+        taken = wanted[:AT_ONCE]
+        last = taken[-1].seq if len(taken) < len(wanted) else self.head
+        return [entry.message for entry in taken], max(place, last)
