@@ -145,6 +145,12 @@ def test_rows_of_one_database_are_divided_between_tables() -> None:
     assert [row.job.id for table in one.databases[0].tables for row in table.rows] == ["7vacuum"]
 
 
+def test_what_is_of_no_table_stands_alone() -> None:
+    whole = job("check", hold="x|nothing")
+    found = tree.listing(run(), [whole], lambda _: [], filters.read(""), 1)
+    assert [table.name for table in found.databases[0].tables] == [""]
+
+
 def test_databases_with_something_to_see_come_first_and_too_many_rows_are_left_out() -> None:
     stats = ChildStats(completed=100)
     parents = [

@@ -67,7 +67,7 @@ class Row:
     @property
     def table(self) -> str:
         """The table that it belongs to, as the plan holds it; empty for the whole database."""
-        return self.job.hold.partition("|")[2]
+        return self.job.hold.partition("|")[2] if self.object else ""
 
     @property
     def blocked(self) -> str:
