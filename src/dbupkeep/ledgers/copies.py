@@ -172,11 +172,14 @@ def _in_use(ledger: Path, why: str) -> LedgerError:
 def _keep(connection: apsw.Connection, kept: Path) -> None:
     """Write what is there to a file beside it. A transaction is open, so page by page."""
     draft = _draft(kept)
-    with closing(apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE)) as target:
-        connection.execute("commit")  # the lock stays: the mode is exclusive
-        with target.backup("main", connection, "main") as backup:
-            backup.step()
-    _put(draft, kept, force=True)
+    try:
+        with closing(_open(draft)) as target:
+            connection.execute("commit")  # the lock stays: the mode is exclusive
+            with target.backup("main", connection, "main") as backup:
+                backup.step()
+        _put(draft, kept, force=True)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _overwrite(connection: apsw.Connection, copy: Path) -> None:
