@@ -201,6 +201,7 @@ def test_no_secret_of_the_service_is_anywhere_but_where_it_belongs(
     command = Path(f"/proc/{service.started.process.pid}/cmdline").read_bytes()
     said = service.end()
     told = next(line for line in service.lines if "First token" in line)
+    assert (first in told) == (log_format == "text"), "a log that is kept says where it is, not what it is"
     logs = said.replace(told, "", 1).encode() + command
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file() and path.suffix != ".token")
     for secret in (first, made, wrong):
@@ -209,6 +210,12 @@ def test_no_secret_of_the_service_is_anywhere_but_where_it_belongs(
         assert secret.encode() not in kept.replace(b"/" + secret.encode(), b"")
     if log_format == "json":
         assert all(json.loads(line) for line in said.splitlines())
+
+
+def test_the_journal_of_the_system_does_not_get_the_token(cli: Any, ledger: Path, tmp_path: Path) -> None:
+    said = Served(cli, JOURNAL_STREAM="8:12345").end()
+    assert (tmp_path / "ledger.db.token").read_text().strip() not in said
+    assert f"First token, kept in {tmp_path / 'ledger.db.token'}" in said
 
 
 def test_what_the_service_keeps_is_for_its_owner_whatever_the_umask(cli: Any, ledger: Path, tmp_path: Path) -> None:

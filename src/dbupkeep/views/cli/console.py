@@ -54,6 +54,11 @@ class Console:
         """Whether only results and errors are wanted."""
         return self.verbosity < 0
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether messages go into a log that is kept: as JSON lines, or into the journal of the system."""
+        return self.log_format is LogFormat.JSON or "JOURNAL_STREAM" in os.environ
+
     def document(self, document: Mapping[str, Any] | list[Any]) -> None:
         """Write one JSON document to standard output."""
         self.out.line(json.dumps(document, indent=2))

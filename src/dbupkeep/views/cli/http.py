@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serving_http(
-    app: App, config: Callable[[], Config], *, host: str | None, port: int | None, say: Callable[[str], None]
+    app: App,
+    config: Callable[[], Config],
+    *,
+    host: str | None,
+    port: int | None,
+    say: Callable[[str], None],
+    logged: bool = False,
 ) -> Iterator[str]:
     """Serve API and page for as long, where the configuration says unless it is said here; gives their url.
 
-    Raises `UsageError` when the place is taken, or is one that a service must not listen on.
+    Where what is said is `logged`, no secret is said. Raises `UsageError` when the place is taken, or is one that a service must not listen on.
     """
     from dbupkeep.views.site import guarded, make_site
     from dbupkeep.views.web.desk import Desk
@@ -37,7 +43,7 @@ def serving_http(
     _log_as_we_do()
     place = listen(family, address, port)
     desk = Desk(app=app, config=config)
-    site = make_site(desk, first_gate(app, say), https=settings.tls_proxy)
+    site = make_site(desk, first_gate(app, say, logged=logged), https=settings.tls_proxy)
     hosts = Hosts.of(settings.allowed_hosts, bound=address)
     server = Server(guarded(site, clock=app.clock, hosts=hosts), place, root_path=settings.root_path)
     if warning:

@@ -95,7 +95,7 @@ def serve(
     watched = Configuration(console)
     watched.load()
     with console.app(lease=lease, isolate=True) as app, listening() as asked, watched.hanging_up(), serving_http(
-        app, lambda: watched.config, host=host, port=port, say=console.say
+        app, lambda: watched.config, host=host, port=port, say=console.say, logged=console.is_logged
     ):  # fmt: skip
         team = Workers(
             arguments=_arguments(console, slots or default_slots(), lease, grace),

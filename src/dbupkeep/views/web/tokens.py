@@ -22,16 +22,18 @@ SHORTEST = 16
 """Characters of a token of the environment that may be used from other machines."""
 
 
-def first_gate(app: App, say: Callable[[str], None], environ: Mapping[str, str] | None = None) -> Gate:
+def first_gate(
+    app: App, say: Callable[[str], None], environ: Mapping[str, str] | None = None, *, logged: bool = False
+) -> Gate:
     """The gate of a service: with the token of the environment, else with the first one, made and told once.
 
-    Raises `UsageError` when the file of the first token can be read by others.
+    Where what is said is `logged`, it is only told where it is kept. Raises `UsageError` when others can read that file.
     """
     access = Access(reader=app.reader, lifecycle=app.lifecycle, clock=app.clock)
     text = (os.environ if environ is None else environ).get(VARIABLE, "")
     if text:
         return Gate(access, app.clock, given=_given(text, app.clock))
-    _first(access, place_of(app.location), say)
+    _first(access, place_of(app.location), say, logged=logged)
     return Gate(access, app.clock)
 
 
@@ -56,7 +58,7 @@ def _given(text: str, clock: Clock) -> Given:
     return Given(token=token, digest=digest(text))
 
 
-def _first(access: Access, path: Path, say: Callable[[str], None]) -> None:
+def _first(access: Access, path: Path, say: Callable[[str], None], *, logged: bool) -> None:
     """See that there is a first token: its text in the file, its hash in the ledger."""
     text = _kept(path)
     known = access.roll().tokens.get(FIRST)
@@ -72,7 +74,7 @@ def _first(access: Access, path: Path, say: Callable[[str], None]) -> None:
     made = access.create(FIRST, Role.ADMIN, by="the first start", text=text or "")
     if text is None:
         _keep(path, made)
-        say(f"First token, told once and kept in {path}:  {made}")
+        say(f"First token, kept in {path}" if logged else f"First token, told once and kept in {path}:  {made}")
 
 
 def _kept(path: Path) -> str | None:
