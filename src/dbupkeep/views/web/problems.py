@@ -28,6 +28,9 @@ STATUSES: Mapping[type[UpkeepError], int] = {
 }
 
 
+TITLES: Mapping[int, str] = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""Where the names of RFC 9110 are not those of every Python."""
+
 SAID: Mapping[int, str] = {
     400: "the request cannot be read",
     404: "there is nothing at this path",
@@ -67,7 +70,7 @@ def problem(
     """A problem document as a response."""
     document: dict[str, Any] = {
         "type": f"{TYPES}{kind}",
-        "title": HTTPStatus(status).phrase,
+        "title": TITLES.get(status) or HTTPStatus(status).phrase,
         "status": status,
         "kind": kind,
         "detail": detail,

@@ -87,6 +87,11 @@ def test_a_body_that_is_no_request_is_refused(client: Client, app: App, body: by
     assert not app.reader.jobs(JobQuery()).jobs
 
 
+def test_titles_are_those_of_http(client: Client) -> None:
+    assert client.get(f"{API}/nothing").json["title"] == "Not Found"
+    assert client.post(f"{API}/runs", {}).json["title"] == "Unprocessable Content"
+
+
 def test_a_form_is_no_request(client: Client) -> None:
     """So no other site can have a browser send one."""
     for kind in ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"):
