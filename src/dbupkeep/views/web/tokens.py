@@ -62,7 +62,11 @@ def _first(access: Access, path: Path, say: Callable[[str], None], *, logged: bo
     """See that there is a first token: its text in the file, its hash in the ledger."""
     text = _kept(path)
     known = access.roll().tokens.get(FIRST)
-    if text is None and known is not None:  # the file was taken away on purpose; there are other ways to a token
+    if text is None and known is not None:  # the file was taken away, on purpose or before it was made
+        if known.used_at is None and known.revoked_at is None:
+            say(
+                "The first token was never used, and its file is gone. Make one:  dbupkeep token create NAME --role admin"
+            )
         return
     if known is not None and text is not None and known.hash == digest(text):
         return

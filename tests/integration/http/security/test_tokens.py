@@ -256,6 +256,17 @@ class TestFirstToken:
             first_gate(app, lambda _: None, {})
         assert not victim.exists()
 
+    def test_one_whose_file_was_never_made_is_not_a_riddle(self, app: App) -> None:
+        first_gate(app, lambda _: None, {})
+        place_of(app.location).unlink()
+        said: list[str] = []
+        first_gate(app, said.append, {})
+        assert "dbupkeep token create NAME --role admin" in said[0]
+        access_of(app).revoke("first", by="test")
+        first_gate(app, said.append, {})
+        assert len(said) == 1
+        assert not place_of(app.location).exists()
+
     def test_revoked_it_stays_revoked(self, app: App) -> None:
         first_gate(app, lambda _: None, {})
         access_of(app).revoke("first", by="test")
