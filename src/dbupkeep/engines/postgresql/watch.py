@@ -131,7 +131,7 @@ class Watch:
             self._look_began = perf_counter()
             state = self._other.rows("looking_on", asked)
             found = self._other.rows(self._view, asked)
-            self._count_the_toll(self._other)
+            held_up = self.toll.look(self._other, self._handle.identity.pid, self._handle.tag)
         except UpkeepError:
             self._other = None
             return
@@ -144,13 +144,14 @@ class Watch:
         if sentence:
             progress = replace(progress or Progress(), stage=sentence)
         self._progress = progress or self._progress
+        if held_up:
+            self._keep_to_the_budget()
 
-    def _count_the_toll(self, other: Handle) -> None:
-        """Who waits for us; where that has cost the run's budget, what runs is stopped."""
-        if self.toll.look(other, self._handle.identity.pid, self._handle.tag):
-            fault = blocking.over(self._item, self._report, self.toll.seconds)
-            if fault is not None:
-                self._handle.interrupt(fault)
+    def _keep_to_the_budget(self) -> None:
+        """Where those who wait have cost the run's budget, what runs is stopped."""
+        fault = blocking.over(self._item, self._report, self.toll.seconds)
+        if fault is not None:
+            self._handle.interrupt(fault)
 
     def _note_lock(self, state: list[dict[str, Any]]) -> str:
         now = perf_counter()

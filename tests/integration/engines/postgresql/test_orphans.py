@@ -10,6 +10,7 @@ import pytest
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Session
+from dbupkeep.engines.postgresql import orphans
 from dbupkeep.errors import Interrupted, OperationError
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
@@ -68,7 +69,8 @@ def test_what_would_cost_much_to_do_again_is_waited_for(
     assert invalid(newest.database) == set()
 
 
-def test_what_is_cheap_and_not_far_is_cancelled(newest: Workbench) -> None:
+def test_what_is_cheap_and_not_far_is_cancelled(newest: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "NEARLY", 0.95)  # a slow machine gets far while it is waited for
     slow_table(newest, rows=1500)
     item = item_for(newest, Operation.REINDEX, "public.t_k")
     with lost(newest, item, "pg_stat_progress_create_index") as (running, session, recorder):

@@ -40,44 +40,48 @@ GIB = 1 << 30
 # --- replicas ---
 
 
+@pytest.fixture
+def standby(newest: Workbench) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to a standby of the newest server."""
+    server = clone(newest.database.server)
+    with server.connect() as connection:
+        yield connection
+    server.remove()
+
+
 def test_everything_that_writes_waits_for_a_replica_that_is_behind(
-    newest: Workbench, monkeypatch: pytest.MonkeyPatch
+    newest: Workbench, standby: psycopg.Connection[Any]
 ) -> None:
-    monkeypatch.setattr(maintain, "BATCH", 32)
     newest.bloat(rows=2000, dead=1000)
-    for name in of_one_group(40):
-        newest.database.execute(f"CREATE TABLE {name} AS SELECT generate_series(1, 100) AS a")
     limits = {"max_lag_bytes": 1000, "lag_patience": 0.1}
     policy = dataclasses.replace(FORCE, thresholds=dict.fromkeys(Operation, limits))
-    standby = clone(newest.database.server)
-    try:
-        with standby.connect() as there:
-            paused(there)
-            newest.database.execute("CREATE TABLE more AS SELECT generate_series(1, 10000) AS a")
-            notices = {notice.code: notice.message for notice in newest.facts(Operation.ANALYZE).notices}
-            assert "1 replica streams from this server" in notices["replicas"]
-            refused = set()
-            for operation in (Operation.VACUUM, Operation.ANALYZE, REINDEX, OPTIMIZE):
-                item = item_of(newest.due(operation, policy=policy)[0])
-                with pytest.raises(Busy) as raised:
-                    newest.perform(item)
-                assert "behind" in raised.value.why
-                refused.add(item.operation)
-            assert len(refused) == 4
-            group = next(
-                item_of(each) for each in newest.due(Operation.ANALYZE, policy=FORCE) if len(each.members) > 32
-            )
-            group = dataclasses.replace(group, options={**group.options, "max_lag_bytes": 1000, "lag_patience": 60.0})
-            there.execute("SELECT pg_wal_replay_resume()")
-            until(lambda: newest.database.value("SELECT replay_lsn = pg_current_wal_lsn() FROM pg_stat_replication"))
-            recorder = Recorder(on_stage=lambda _: paused(there))
-            running = in_thread(lambda: newest.perform(group, recorder))
-            until(lambda: any("waiting for a replica" in seen.stage for seen in recorder.seen))
-            assert 0 < newest.database.value("SELECT count(*) FROM pg_stat_user_tables WHERE analyze_count > 0") < 40
-            there.execute("SELECT pg_wal_replay_resume()")
-            running.outcome()
-    finally:
-        standby.remove()
+    paused(standby)
+    newest.database.execute("CREATE TABLE more AS SELECT generate_series(1, 10000) AS a")
+    notices = {notice.code: notice.message for notice in newest.facts(Operation.ANALYZE).notices}
+    assert "1 replica streams from this server" in notices["replicas"]
+    for operation in (Operation.VACUUM, Operation.ANALYZE, REINDEX, OPTIMIZE):
+        item = item_of(newest.due(operation, policy=policy)[0])
+        with pytest.raises(Busy) as raised:
+            newest.perform(item)
+        assert item.operation is operation
+        assert "behind" in raised.value.why
+
+
+def test_between_the_statements_of_a_group_it_is_looked_again(
+    newest: Workbench, standby: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintain, "BATCH", 32)
+    for name in of_one_group(40):
+        newest.database.execute(f"CREATE TABLE {name} AS SELECT generate_series(1, 100) AS a")
+    group = next(item_of(each) for each in newest.due(Operation.ANALYZE, policy=FORCE) if len(each.members) > 32)
+    group = dataclasses.replace(group, options={**group.options, "max_lag_bytes": 1000, "lag_patience": 60.0})
+    until(lambda: newest.database.value("SELECT replay_lsn = pg_current_wal_lsn() FROM pg_stat_replication"))
+    recorder = Recorder(on_stage=lambda _: paused(standby))
+    running = in_thread(lambda: newest.perform(group, recorder))
+    until(lambda: any("waiting for a replica" in seen.stage for seen in recorder.seen))
+    assert 0 < newest.database.value("SELECT count(*) FROM pg_stat_user_tables WHERE analyze_count > 0") < 40
+    standby.execute("SELECT pg_wal_replay_resume()")
+    running.outcome()
 
 
 def paused(standby: psycopg.Connection[Any]) -> None:
