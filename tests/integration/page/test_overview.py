@@ -82,3 +82,22 @@ def test_what_happens_comes_by_itself(site: Site, visit: Visit) -> None:
     expect(card).to_have_count(0)
     expect(page.locator("h1")).to_contain_text("The one database is healthy.")
     assert page.evaluate("window.unchanged"), "the page was loaded anew"
+
+
+HIDDEN = """hidden => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_page_that_nobody_sees_has_no_stream(site: Site, visit: Visit) -> None:
+    page = visit(site.url).comes()
+    expect(page.locator(".line")).to_have_text("live")
+    with page.expect_event("requestfailed", lambda request: "/events/stream" in request.url):
+        page.evaluate(HIDDEN, True)
+    expect(page.locator(".line")).to_have_text("resting")
+    site.submit("app.db")
+    site.work()
+    page.evaluate(HIDDEN, False)
+    expect(page.locator(".line")).to_have_text("live")
+    expect(page.locator("table.runs")).to_contain_text("app.db")

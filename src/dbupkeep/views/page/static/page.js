@@ -67,15 +67,15 @@ function morph(old, fresh) {
 let wanted = false;
 let looking = false;
 let lookedAt = performance.now();
-let rest = OFTEN;
+let pause = OFTEN;
 
 async function look() {
   wanted = true;
   if (looking) return;
   looking = true;
   while (wanted) {
-    const pause = lookedAt + rest - performance.now();
-    if (pause > 0) await new Promise((done) => setTimeout(done, pause));
+    const left = lookedAt + pause - performance.now();
+    if (left > 0) await new Promise((done) => setTimeout(done, left));
     if (document.hidden) break; // looked at when it is seen again
     wanted = false;
     const began = performance.now();
@@ -85,7 +85,7 @@ async function look() {
       // The stream says whether the line is lost, and its return has us look again.
     }
     lookedAt = performance.now();
-    rest = Math.max(OFTEN, REST * (lookedAt - began));
+    pause = Math.max(OFTEN, REST * (lookedAt - began));
   }
   looking = false;
 }
@@ -111,11 +111,14 @@ function told(kind, text) {
   if (line.textContent !== text) line.textContent = text;
 }
 
+let source = null;
+
 function listen() {
+  if (source || document.hidden) return;
   const run = main.dataset.run;
   const query = new URLSearchParams({ after: main.dataset.live, ...(run ? { run } : {}) });
-  const source = new EventSource(`${root}api/v1/events/stream?${query}`);
   let lost = false;
+  source = new EventSource(`${root}api/v1/events/stream?${query}`);
   source.onopen = () => {
     told("live", "live");
     if (lost) look();
@@ -125,11 +128,27 @@ function listen() {
   source.addEventListener("progress", (event) => moved(JSON.parse(event.data).jobs));
   source.onerror = () => {
     lost = true;
-    const over = source.readyState === EventSource.CLOSED;
-    told("lost", over ? "not live; trying again" : "connection lost; trying again");
-    if (over) setTimeout(listen, 5000);
+    told("lost", "connection lost; trying again");
+    if (source.readyState !== EventSource.CLOSED) return; // the browser itself tries again
+    rest();
+    setTimeout(listen, 5000);
   };
-  addEventListener("pagehide", () => source.close(), { once: true });
+}
+
+// A page that nobody sees needs no line: a browser has only a few for all pages of a site.
+function rest() {
+  source?.close();
+  source = null;
+}
+
+function seen() {
+  if (document.hidden) {
+    rest();
+    told("", "resting");
+  } else {
+    listen();
+    look();
+  }
 }
 
 function moved(jobs) {
@@ -204,7 +223,6 @@ document.addEventListener("click", (event) => {
   if (fold) touched.add(fold);
 });
 document.addEventListener("keydown", pressed);
-document.addEventListener("visibilitychange", () => document.hidden || look());
 addEventListener("hashchange", unfold);
 for (const [id, act] of [["theme", theme], ["help", () => document.getElementById("keys").showModal()]]) {
   const button = document.getElementById(id);
@@ -214,6 +232,8 @@ for (const [id, act] of [["theme", theme], ["help", () => document.getElementByI
 unfold();
 if (main.dataset.live) {
   listen();
+  document.addEventListener("visibilitychange", seen);
+  addEventListener("pagehide", rest);
   setInterval(look, STALE);
 } else {
   told("", "as of now");
