@@ -67,15 +67,35 @@ def _covered(proposal: Proposal, covering: Mapping[str, Sequence[tuple[int, Prop
 
 
 def _ordered(proposals: Sequence[Proposal], put_off: Mapping[Work, int]) -> list[Proposal]:
-    first: dict[str, int] = {}
-    for position, proposal in enumerate(proposals):
-        first.setdefault(proposal.hold, position)
-    ordered = sorted(proposals, key=lambda proposal: (first[proposal.hold], CATALOGUE[proposal.operation].rank))
+    turns = _turns(proposals)
+    in_turn = sorted(range(len(proposals)), key=lambda position: (*turns[position], position))
+    ordered = [proposals[position] for position in in_turn]
     age: dict[str, int] = {}
     for proposal in proposals:
         age[proposal.hold] = max(age.get(proposal.hold, 0), put_off.get((proposal.operation, proposal.object), 0))
     between = (list(part) for _, part in groupby(ordered, key=lambda proposal: proposal.hold == WHOLE))
     return [proposal for part in between for proposal in sorted(part, key=lambda proposal: -age[proposal.hold])]
+
+
+def _turns(proposals: Sequence[Proposal]) -> list[tuple[int, int]]:
+    """When each proposal has its turn: its hold's first position, then the rank of its operation.
+
+    Of several of one operation on a hold, those after the first have turns of their own: what is on other holds goes
+    between them, so that no long row is left to one worker at the end.
+    """
+    first: dict[str, int] = {}
+    for position, proposal in enumerate(proposals):
+        first.setdefault(proposal.hold, position)
+    turns = [(0, 0)] * len(proposals)
+    last: dict[str, tuple[int, Operation | None]] = {}
+    by_rank = sorted(range(len(proposals)), key=lambda position: CATALOGUE[proposals[position].operation].rank)
+    for position in by_rank:
+        proposal = proposals[position]
+        turn, operation = last.get(proposal.hold, (first[proposal.hold], None))
+        turn = max(turn, position) if operation is proposal.operation else turn
+        turns[position] = (turn, CATALOGUE[proposal.operation].rank)
+        last[proposal.hold] = (turn, proposal.operation)
+    return turns
 
 
 def _placed(proposal: Proposal, place: int, after: tuple[int, ...], gates: tuple[int, ...]) -> PlanItem:

@@ -37,6 +37,14 @@ def test_what_does_not_run_covers_nothing() -> None:
     assert lay_out([covering, proposal(Operation.REINDEX)])[1].decision is RUN
 
 
+def test_of_many_on_one_hold_those_on_others_go_between() -> None:
+    indexes = [proposal(Operation.REINDEX, hold) for hold in ("orders", "items", "orders", "orders", "items")]
+    items = lay_out([*indexes, proposal(Operation.ANALYZE, "orders")])
+    assert [item.hold for item in items] == ["orders", "items", "orders", "orders", "orders", "items"]
+    assert [item.after for item in items] == [(), (), (0,), (2,), (3,), (1,)]
+    assert items[4].operation is Operation.ANALYZE
+
+
 @pytest.mark.parametrize("seed", range(200))
 def test_no_two_operations_meet_and_gates_bar_all_that_follows(seed: int) -> None:
     chance = random.Random(seed)
