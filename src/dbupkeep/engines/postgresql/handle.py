@@ -32,6 +32,9 @@ ADVISORY = 0x64625570
 
 _IDENTIFIER = "(SELECT system_identifier::text FROM pg_control_system())"
 
+_OFTEN = 2
+"""A query that was asked so often in a session is planned once for all: that is most of what one on the catalogs takes."""
+
 _CANCEL_PATIENCE = 3.0
 _NAME_LIMIT = 63
 _MARK = re.compile(r"[^A-Za-z0-9:._-]")
@@ -157,7 +160,7 @@ class Handle:
 
         if self.tell is not None and not (text := statement.as_string(self.connection)).startswith(("SET ", "RESET ")):
             self.tell(text)
-        self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement))
+        self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement), prepare=False)
 
     def try_lock(self, oids: Sequence[int]) -> list[int]:
         """Take our advisory lock on objects; returns those that another session of ours is on."""
@@ -279,7 +282,7 @@ class Handle:
         named = {**self._parameters, "application_name": self._name}
         error = None
         try:
-            connection = psycopg.connect(**named, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type] # all are libpq's
+            connection = psycopg.connect(**named, autocommit=True, prepare_threshold=_OFTEN)  # type: ignore[arg-type] # all are libpq's
         except psycopg.Error as raised:
             error = str(raised)
         except UnicodeError:
