@@ -41,6 +41,7 @@ class Visitor:
 
     browser: Browser
     url: str
+    token: str = TOKEN
     contexts: list[BrowserContext] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
@@ -48,7 +49,7 @@ class Visitor:
         """Log in, and go to a page."""
         page = self.stranger(**context)
         answer = page.request.post(
-            f"{self.url}/login", form={"token": TOKEN, "next": "/healthz"}, headers={"Origin": self.url}
+            f"{self.url}/login", form={"token": self.token, "next": "/healthz"}, headers={"Origin": self.url}
         )
         assert answer.ok
         page.goto(f"{self.url}{path}")

@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Page, expect
 
+from dbupkeep.access import Access, Role
 from dbupkeep.config import Config
 from dbupkeep.definitions import Target
 from dbupkeep.errors import OperationError
@@ -89,6 +90,20 @@ def test_the_way_in_and_out(site: Site, visit: Visit) -> None:
     page.get_by_role("button", name="Log out").click()
     expect(page.locator("h1")).to_have_text("Log in")
     visitor.complaints.clear()  # a browser notes the status of a wrong token
+
+
+def test_who_may_only_look_has_no_buttons(troubled: Site, visit: Visit) -> None:
+    app = troubled.app
+    access = Access(reader=app.reader, lifecycle=app.lifecycle, clock=app.clock)
+    visitor = visit(troubled.url)
+    visitor.token = access.create("maria", Role.VIEWER, by="the tests")
+    page = visitor.comes()
+    for place in [place for place in troubled.places() if place != "/audit"]:
+        page.goto(f"{troubled.url}{place}")
+        expect(page.locator("h1")).to_be_visible()
+        assert page.locator("main form[method=post]").count() == 0, place
+    assert page.get_by_role("link", name="Audit").count() == 0
+    assert page.request.get(f"{troubled.url}/audit").status == 403
 
 
 def test_keys(troubled: Site, visit: Visit) -> None:
