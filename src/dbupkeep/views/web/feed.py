@@ -46,7 +46,7 @@ PROGRESS = 0.5
 QUIET = 15.0
 """Seconds of silence after which a comment shows that the line is alive."""
 
-LONGEST = 900.0
+LONGEST = 60.0
 """Seconds after which a stream ends: its browser comes again by itself, and then it is asked who that is."""
 
 AGAIN = 1000
