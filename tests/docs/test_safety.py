@@ -120,3 +120,14 @@ def test_the_bill_of_materials_names_what_an_installation_brings() -> None:
     for name, each in components.items():
         assert each["hashes"], name
         assert re.match(rf"[\w.-]+(?:\[[\w,-]+\])?=={re.escape(each['version'])}(?=\s)", pins[name]), name
+
+
+def test_every_threat_of_the_catalogue_names_tests_that_are_there() -> None:
+    page = (ROOT / "docs" / "reference" / "security.md").read_text()
+    rows = dict(re.findall(r"^\| (C\d+) \|.*\| (.*) \|$", page, re.MULTILINE))
+    assert list(rows) == [f"C{number}" for number in range(1, 21)]
+    for threat, shown_by in rows.items():
+        named = re.findall(r"`([\w/]+\.py)`", shown_by)
+        assert named, threat
+        for name in named:
+            assert [*ROOT.glob(f"tests/**/{name}"), *PACKAGE.glob(f"**/{name}"), *ROOT.glob(name)], f"{threat}: {name}"
