@@ -30,20 +30,21 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
     started = perf_counter()
     before = measure(handle)
     aim = min(_LONGEST, _SHARE * float(item.options.get("max_stall") or 1))
-    pages, longest, slices = _LEAST, 0.0, 0
+    pages, longest, slices, slept = _LEAST, 0.0, 0, 0.0
     report.stage("freeing pages in slices")
     while left := int(handle.pragma("freelist_count")):
         report.progress(measured(before.free_pages - left, before.free_pages, "pages"))
         taken = handle.patiently(partial(_slice, handle, pages), item)
         longest, slices = max(longest, taken), slices + 1
         pages = _resized(pages, taken, aim)
+        slept += max(_PAUSE, taken)
         handle.pause(max(_PAUSE, taken))
     checkpoint(handle, report)
     return Work(
         seconds=perf_counter() - started,
         stall_seconds=longest,
         before=before.values(),
-        values={"slices": slices},
+        values={"slices": slices, "throttled_seconds": round(slept, 3)},
     )
 
 

@@ -223,6 +223,7 @@ def test_slices_never_keep_a_busy_writer_out_for_longer_than_allowed(lab: Any, j
     assert float(longest) <= allowed
     assert work.stall_seconds <= allowed
     assert work.values["slices"] > 3
+    assert 0 < work.values["throttled_seconds"] < work.seconds
     assert evidence.effective == "yes"
     assert evidence.after["free_pages"] == 0
     assert lab.sound(path)
