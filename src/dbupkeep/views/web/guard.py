@@ -193,11 +193,12 @@ class _Elsewhere(Exception):
 
 def _stranger(scope: Scope, headers: Mapping[str, str], path: str) -> Exception:
     """What who is not known gets: a problem for programs, the form to log in for people."""
-    if scope["method"] != "GET" or path.startswith("/api/") or "text/html" not in headers.get("accept", ""):
+    if path.startswith("/api/") or "text/html" not in headers.get("accept", ""):
         return unauthorized()
     root = scope.get("root_path", "")
     query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
-    there = quote(f"{path}{query}", safe="")
+    # A button of a page whose session has ended: nothing is done, and the page behind it is no place to go to.
+    there = quote(f"{path}{query}" if scope["method"] == "GET" else "/", safe="")
     return _Elsewhere(RedirectResponse(f"{root}{LOG_IN}?next={there}", status_code=303))
 
 

@@ -148,5 +148,7 @@ def test_no_other_site_is_invited(client: Client) -> None:
 def test_a_person_is_led_to_the_form_and_a_program_is_told(client: Client) -> None:
     person = client.get("/runs/1?x=2", ("Accept", "text/html,*/*"))
     assert (person.status, person.header("location")) == (303, "/login?next=%2Fruns%2F1%3Fx%3D2")
+    late = client.ask("POST", "/runs/1/pause", ("Accept", "text/html,*/*"), ("Origin", client.origin))
+    assert (late.status, late.header("location")) == (303, "/login?next=%2F")
     program = client.get("/api/v1/jobs/1", ("Accept", "text/html,*/*"))
     assert (program.status, program.header("www-authenticate")) == (401, "Bearer")
