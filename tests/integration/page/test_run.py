@@ -55,6 +55,18 @@ def test_bars_move_at_once_though_nothing_has_happened(site: Site, held: Held, v
     assert page.locator("main").get_attribute("data-live") == seq, "progress is no event"
 
 
+def test_what_only_time_changes_is_told_anew_while_something_runs(site: Site, held: Held, visit: Visit) -> None:
+    run, _ = held
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    expect(page.locator(".line")).to_have_text("live")
+    seq = page.locator("main").get_attribute("data-live")
+    now = page.locator("svg.timeline line.now")
+    began, drawn = page.locator(".numbers time").inner_text(), now.get_attribute("x1")
+    expect(page.locator(".numbers time")).not_to_have_text(began)
+    expect(now).not_to_have_attribute("x1", str(drawn))
+    assert page.locator("main").get_attribute("data-live") == seq, "nothing has happened"
+
+
 def test_news_leave_alone_what_a_person_opened_closed_or_writes(site: Site, visit: Visit) -> None:
     site.play.tables = [f"public.t{number}" for number in range(4)]
     for table in site.play.tables:

@@ -7,7 +7,8 @@ const line = document.getElementById("line");
 
 const OFTEN = 500; // ms between two looks, at least
 const REST = 4; // a look that took long is followed by a rest of so many times as long
-const STALE = 30000; // ms after which times such as "3 min ago" are told anew
+const FRESH = 2500; // ms after which lengths and times are told anew while something runs
+const STALE = 30000; // the same while nothing does
 
 // --- Putting what is new in place of what is there, as little as possible ------------------------------------------------
 
@@ -234,7 +235,10 @@ if (main.dataset.live) {
   listen();
   document.addEventListener("visibilitychange", seen);
   addEventListener("pagehide", rest);
-  setInterval(look, STALE);
+  setInterval(() => {
+    const due = "moves" in main.dataset ? FRESH : STALE;
+    if (!document.hidden && performance.now() - lookedAt >= due) look();
+  }, OFTEN);
 } else {
   told("", "as of now");
 }
