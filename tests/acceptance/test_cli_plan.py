@@ -175,3 +175,31 @@ def test_a_consent_that_no_engine_asks_for_is_refused(cli: Cli, bloated: Path, c
     assert refused.code == 2
     assert 'did you mean "long_stall"?' in refused.err
     assert cli("plan", "app.db", "--consent", "long_stall").code == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("drop table t; create table q (a)", "table t, index t_a are gone, table q is new"),
+        ("alter table t add column later", "table t is not what it was"),
+        ("create index of_a on t (a)", "index of_a is new"),
+    ],
+)
+def test_a_plan_for_another_schema_is_refused(cli: Cli, bloated: Path, script: str, said: str) -> None:
+    plan_id = cli("plan", "app.db", "--operations", "vacuum", "--save", "--json").json["id"]
+    connection = sqlite3.connect(bloated)
+    connection.executescript(script)
+    connection.close()
+    before = digests(bloated)
+    refused = cli("run", "--plan", plan_id)
+    assert refused.code == 13
+    assert said in refused.err
+    assert digests(bloated) == before
+
+
+def test_a_plan_holds_when_rows_came_and_went(cli: Cli, bloated: Path) -> None:
+    plan_id = cli("plan", "app.db", "--operations", "vacuum", "--save", "--json").json["id"]
+    connection = sqlite3.connect(bloated)
+    connection.executescript("insert into t (a) values ('new'); delete from t where rowid = 1; analyze; reindex")
+    connection.close()
+    assert cli("run", "--plan", plan_id).code == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbupkeep.engines.sqlite import words
+from dbupkeep.engines.sqlite import fingerprint, words
 from dbupkeep.engines.sqlite.inquiry import names_in
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
@@ -18,7 +18,8 @@ _STILL_WORTH = 0.5
 
 def drift(item: PlanItem, facts: DatabaseFacts) -> str:
     """Say what changed since the plan so that the item no longer holds; empty when it does."""
-    return _identity(item, facts) or _growth(item, facts) or _need(item, facts)
+    schema = fingerprint.changes(str(item.evidence.get(fingerprint.NAME) or ""), facts)
+    return _identity(item, facts) or schema or _growth(item, facts) or _need(item, facts)
 
 
 def _identity(item: PlanItem, facts: DatabaseFacts) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import apsw
 
 from dbupkeep.engine import Scope
+from dbupkeep.engines.sqlite import fingerprint, statistics
 from dbupkeep.engines.sqlite import schema as schemas
-from dbupkeep.engines.sqlite import statistics
 from dbupkeep.engines.sqlite.alone import obstacle
 from dbupkeep.engines.sqlite.faults import is_hot_journal, told
 from dbupkeep.engines.sqlite.handle import Handle, View
@@ -174,8 +174,11 @@ def _read_needs(handle: Handle, seen: _Seen, scope: Scope, entries: Sequence[Ent
         seen.values.update(rowid_tables=json.dumps(rowid_tables), rowid_dependents=json.dumps(dependents))
     if wanted & {Operation.ANALYZE, Operation.OPTIMIZE}:
         _read_statistics(handle, seen, analyzable=bool(indexes))
-    if Operation.REINDEX in wanted:
-        seen.objects += [ObjectFacts(name=entry.name, kind="index", table=entry.table) for entry in indexes]
+    seen.objects += fingerprint.objects(entries)
+    if Operation.REINDEX in wanted:  # those too that a constraint made
+        seen.objects += [
+            ObjectFacts(name=entry.name, kind="index", table=entry.table) for entry in indexes if not entry.sql
+        ]
 
 
 def _read_statistics(handle: Handle, seen: _Seen, *, analyzable: bool) -> None:
