@@ -169,6 +169,20 @@ def test_databases_with_something_to_see_come_first_and_too_many_rows_are_left_o
 
 
 @pytest.mark.parametrize(
+    ("stats", "paused", "said"),
+    [
+        (ChildStats(running=1, pending=1), False, "1 running"),
+        (ChildStats(running=1, pending=1), True, "1 running"),
+        (ChildStats(pending=2), False, "1 waiting"),
+        (ChildStats(pending=2), True, "1 paused"),
+        (ChildStats(), False, "1 running"),
+    ],
+)
+def test_a_database_whose_operations_all_wait_is_not_running(stats: ChildStats, paused: bool, said: str) -> None:
+    assert tree.counted([run(id="db", stats=stats)], paused=paused) == said
+
+
+@pytest.mark.parametrize(
     ("values", "verbs"),
     [
         ({}, ["pause", "stop", "cancel"]),

@@ -140,10 +140,11 @@ class Site:
         step = Step(name="tidy", targets=(target,), operations=chosen)
         return self.job(self.app.databases.create_parent_job(step, JobDefinition(name=name, steps=(step,))))
 
-    def submit_many(self, names: Sequence[str], *, name: str = "nightly") -> Job:
+    def submit_many(self, names: Sequence[str], *, name: str = "nightly", operations: str = "vacuum") -> Job:
         """A run over several databases."""
         targets = tuple(Target(name=each, url=f"scripted:///{each}") for each in names)
-        step = Step(name="tidy", targets=targets, operations=(Operation.VACUUM,))
+        chosen = tuple(Operation(each) for each in operations.split(","))
+        step = Step(name="tidy", targets=targets, operations=chosen)
         return self.job(self.app.runs.create_run(JobDefinition(name=name, steps=(step,))))
 
     def job(self, job_id: str) -> Job:

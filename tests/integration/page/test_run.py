@@ -42,6 +42,20 @@ def test_pause_and_resume_by_click(site: Site, held: Held, visit: Visit) -> None
     assert site.await_status(run.id, "completed").outcome == "done"
 
 
+def test_what_is_paused_does_not_run_in_words(site: Site, visit: Visit) -> None:
+    site.play.hold("vacuum")
+    run = site.submit_many(["app.db"], operations="vacuum,analyze")
+    site.begin_to_work()
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    expect(page.locator(".facts").first).to_have_text("1 database: 1 running")
+    page.get_by_role("button", name="Pause").click()
+    site.play.held["vacuum"].set()
+    expect(page.locator(".notice")).to_contain_text("Nothing runs.")
+    expect(page.locator(".facts").first).to_have_text("1 database: 1 paused")
+    page.goto(f"{site.url}/")
+    expect(page.locator("table.runs tbody .quiet").first).to_have_text("1 done, 1 paused")
+
+
 def test_bars_move_at_once_though_nothing_has_happened(site: Site, held: Held, visit: Visit) -> None:
     run, (vacuum, _) = held
     page = visit(site.url).comes(f"/runs/{run.id}")

@@ -17,6 +17,8 @@ from dbupkeep.views.page.memory import AtHand, Memory
 from dbupkeep.views.page.remaining import Remaining, remaining
 from dbupkeep.views.page.room import room
 from dbupkeep.views.page.sheet import Sheet, ToLook
+from dbupkeep.views.page.tables import jobs_said
+from dbupkeep.views.page.tree import counted
 from dbupkeep.views.scheduled import is_served
 from dbupkeep.views.watching import Watch
 
@@ -43,6 +45,7 @@ class Past:
 
     run: Job
     gained: int
+    jobs: str  # below it, counted by their state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def overview(sheet: ToLook, memory: AtHand, q: str = "", before: str = "") -> HT
         more_troubles=max(0, len(found) - TROUBLES),
         coming=coming,
         served=is_served(reader, sheet.now),
-        runs=[Past(run=run, gained=memory.gain(run)) for run in runs],
+        runs=[Past(run=run, gained=memory.gain(run), jobs=_jobs(reader, run)) for run in runs],
         older=older,
         RETRY=promises.RETRY,
         wanted=wanted,
@@ -110,6 +113,11 @@ def _going(sheet: Sheet, memory: Memory, run: Job) -> Going:
         gained=memory.gain(run),
         left=remaining(run, look.progress, at_a_time=len(look.running), now=sheet.now),
     )
+
+
+def _jobs(reader: Reader, run: Job) -> str:
+    """What is below a run; whether a database of it is at work, only the database itself says."""
+    return jobs_said(run) if run.status.ended else counted(reader.children(run.id), paused=run.paused) or "nothing yet"
 
 
 def _runs(reader: Reader, wanted: filters.Filter, before: str) -> tuple[Sequence[Job], str]:

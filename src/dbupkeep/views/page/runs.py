@@ -59,7 +59,7 @@ def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1, 
         running=look.running,
         gained=memory.gain(job),
         gained_by=_gained_by(memory),
-        said=_said(children),
+        said=_said(children, paused=_is_paused(reader, job)),
         left=remaining(job, look.progress, at_a_time=len(look.running), now=sheet.now),
         course=drawn,
         listing=listing(job, children, reader.children, wanted, page, at=at),
@@ -125,7 +125,13 @@ def _gained_by(memory: Memory) -> Callable[[Job], str]:
     return said
 
 
-def _said(children: Sequence[Job]) -> str:
+def _is_paused(reader: Reader, job: Job) -> bool:
+    """Whether the run of a job starts nothing now; only a root is paused."""
+    root = job if job.is_root else reader.job(job.correlation_id)
+    return root is not None and root.paused and not root.status.ended
+
+
+def _said(children: Sequence[Job], *, paused: bool = False) -> str:
     """The operations of a run, or its databases, counted by their state."""
     databases = [job for job in children if job.phase is Phase.ORCHESTRATION]
     idle = sum(int(((job.result or {}).get("values") or {}).get("idle") or 0) for job in children)
@@ -133,7 +139,9 @@ def _said(children: Sequence[Job]) -> str:
         return counted(children) if children else "nothing yet"
     quiet = [f"{idle:,} needed nothing"] if idle else []
     return (
-        words.counted(len(databases) + idle, "database") + ": " + ", ".join(filter(None, [counted(databases), *quiet]))
+        words.counted(len(databases) + idle, "database")
+        + ": "
+        + ", ".join(filter(None, [counted(databases, paused=paused), *quiet]))
     )
 
 

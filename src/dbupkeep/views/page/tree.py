@@ -204,12 +204,20 @@ QUIET = (JobStatus.COMPLETED, JobStatus.PENDING, JobStatus.SKIPPED)
 """Databases in whose operations there is nothing to see."""
 
 
-def counted(jobs: Iterable[Job]) -> str:
-    """Jobs by their state: `3 done, 1 waiting`."""
-    counts: dict[JobStatus, int] = {}
+def counted(jobs: Iterable[Job], *, paused: bool = False) -> str:
+    """Jobs by their state: `3 done, 1 waiting`; `paused` says whether their run is."""
+    counts: dict[str, int] = {}
     for job in jobs:
-        counts[job.status] = counts.get(job.status, 0) + 1
-    return ", ".join(f"{counts[status]:,} {WORDS[status]}" for status in WORDS if status in counts)
+        word = _word(job, paused=paused)
+        counts[word] = counts.get(word, 0) + 1
+    return ", ".join(f"{counts[word]:,} {word}" for word in (*WORDS.values(), "paused") if word in counts)
+
+
+def _word(job: Job, *, paused: bool) -> str:
+    """A parent goes on while all below it waits; people would not call that running."""
+    if job.phase is Phase.ORCHESTRATION and job.status is JobStatus.RUNNING and job.stats.pending:
+        return WORDS[job.status] if job.stats.running else "paused" if paused else "waiting"
+    return WORDS[job.status]
 
 
 WORDS: Mapping[JobStatus, str] = {
