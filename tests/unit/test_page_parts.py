@@ -79,6 +79,13 @@ def test_at_the_beginning_only_the_prediction_counts() -> None:
     assert found.least < 30 < found.most
 
 
+def test_a_pause_is_no_pace() -> None:
+    slow = run(stats=ChildStats(running=1, weight_total=10_000), paused=True)
+    found = remaining(slow, going(0.99), at_a_time=0, now=NOW + timedelta(hours=5))
+    assert found is not None
+    assert found.said == "almost done"
+
+
 def test_nothing_is_said_of_what_nobody_knows() -> None:
     stats = ChildStats(running=1, weight_total=60_000)
     assert remaining(run(stats=stats), going(None), at_a_time=1, now=NOW) is None

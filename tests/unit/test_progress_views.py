@@ -16,6 +16,7 @@ from dbupkeep.views.live import LiveView
 from dbupkeep.views.plain import PlainView, event_line
 from dbupkeep.views.terminal import Color, Terminal
 from dbupkeep.views.watching import Watch
+from dbupkeep.views.web.now import Now
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -124,6 +125,46 @@ def test_a_run_never_goes_back_and_counts_what_came_back() -> None:
     assert look.gained == 600
     assert watch.look().gained == 600
     assert watch.look().news == ()
+
+
+class Fleet(Record):
+    """A run over one database, with these operations."""
+
+    def job(self, job_id: str) -> Job | None:
+        parent = Job(
+            id="root", parent_id="run", correlation_id="run", type=JobType.DATABASE_MAINTENANCE_PARENT,
+            phase=Phase.ORCHESTRATION, name="app.db", created_at=NOW, status=JobStatus.RUNNING, stats=count(self.children),
+        )  # fmt: skip
+        run = Job(
+            id="run", parent_id="run", correlation_id="run", type=JobType.MAINTENANCE_RUN, phase=Phase.ORCHESTRATION,
+            name="nightly", created_at=NOW, status=JobStatus.RUNNING, started_at=NOW, stats=count([parent]),
+        )  # fmt: skip
+        return next((job for job in (run, parent, *self.children) if job.id == job_id), None)
+
+    def jobs(self, query: JobQuery, *, cursor: str = "", limit: int = 100) -> Page:
+        known = [self.job("run"), self.job("root"), *self.children]
+        return Page(
+            jobs=tuple(
+                job for job in known
+                if job and job.status in query.statuses and job.type in query.types
+            )
+        )  # fmt: skip
+
+
+def test_a_run_keeps_what_has_ended_in_a_database_while_nothing_of_it_runs() -> None:
+    """Each look is a new one, as a page's is: paused after the second of three operations, two thirds are done."""
+    fleet = Fleet(operation(0, JobStatus.COMPLETED), operation(1, JobStatus.RUNNING, {"fraction": 0.5}), operation(2, JobStatus.PENDING))  # fmt: skip
+    reader = cast("Reader", fleet)
+
+    def shares() -> list[float | None]:
+        run = fleet.job("run")
+        assert run
+        told = Now.around(reader, [run]).document(run)["progress"]["fraction"]
+        return [Watch(reader=reader, root_id="run").look().progress.fraction, told]
+
+    assert shares() == [0.5, 0.5]
+    fleet.children[1] = operation(1, JobStatus.COMPLETED)
+    assert shares() == [pytest.approx(2 / 3)] * 2
 
 
 class Tty(io.StringIO):

@@ -17,8 +17,12 @@ from dbupkeep.progress import Progress
 RUNNING_SHOWN = 50
 """Running operations that are looked at in one go; more than a machine can do at a time."""
 
+BEGUN_SHOWN = 1000
+"""Databases of a run that have begun which are looked at for its progress."""
+
 PAGE = 500
 WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
+PARENTS = (JobType.DATABASE_MAINTENANCE_PARENT.value,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +95,7 @@ class Watch:
         return found if root.is_root else tuple(job for job in found if job.parent_id == root.id)
 
     def _progress(self, root: Job, running: Sequence[Job]) -> Progress:
-        """How far the run is, from what runs; children that wait between two operations count from their next one on."""
+        """How far the run is; its databases count with what has ended in them, also while nothing of them runs."""
         growing = any(job.type == JobType.DATABASE_DISCOVERY for job in running)
         progress = progress_of(root, self._children(root, running), still_growing=growing)
         if progress.fraction is None:
@@ -100,16 +104,30 @@ class Watch:
         return replace(progress, fraction=self._fraction)
 
     def _children(self, root: Job, running: Sequence[Job]) -> list[Job]:
+        """What of the run is under way right below it, parents with their own progress filled in."""
         direct = [job for job in running if job.parent_id == root.id]
-        between: dict[str, list[Job]] = {}
+        if root.type != JobType.MAINTENANCE_RUN or root.status.ended:
+            return direct
+        parents = {job.id: job for job in begun(self.reader, root.id)}
+        below: dict[str, list[Job]] = {}
         for job in running:
             if job.parent_id != root.id:
-                between.setdefault(job.parent_id, []).append(job)
-        for parent_id, below in between.items():
-            parent = self.reader.job(parent_id)
-            if parent is not None:
-                direct.append(replace(parent, progress=to_json(progress_of(parent, below))))
-        return direct
+                below.setdefault(job.parent_id, []).append(job)
+        for parent_id in below:
+            if parent_id not in parents and (parent := self.reader.job(parent_id)) is not None:
+                parents[parent_id] = parent
+        return direct + [with_progress(parent, below.get(parent_id, ())) for parent_id, parent in parents.items()]
+
+
+def begun(reader: Reader, run_id: str = "") -> Sequence[Job]:
+    """Databases of a run (of all runs) that have not ended and of which something has: they count while nothing runs."""
+    query = JobQuery(statuses=(JobStatus.RUNNING,), types=PARENTS, correlation_id=run_id, newest_first=False)
+    return [job for job in reader.jobs(query, limit=BEGUN_SHOWN).jobs if not job.is_root and job.stats.weight_ended]
+
+
+def with_progress(parent: Job, running: Sequence[Job]) -> Job:
+    """A parent with its progress filled in, which that of the run above it is made of."""
+    return replace(parent, progress=to_json(progress_of(parent, running)))
 
 
 def _gain(recorded: Recorded) -> int:

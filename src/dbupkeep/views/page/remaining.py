@@ -42,7 +42,7 @@ def remaining(run: Job, progress: Progress, *, at_a_time: int, now: datetime) ->
         return None
     left = 1.0 - progress.fraction
     predicted = run.stats.weight_total / 1000 * left / max(1, at_a_time)
-    if progress.fraction < EARLY:
+    if progress.fraction < EARLY or run.paused:  # a pause is no pace
         return Remaining(least=predicted / MARGIN, most=predicted * MARGIN)
     passed = (now - run.started_at).total_seconds()
     paced = passed / progress.fraction * left

@@ -9,6 +9,7 @@ from dbupkeep.codec import to_json
 from dbupkeep.documents import Document, job_document, progress_of
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
+from dbupkeep.views.watching import begun
 
 SHOWN = 200
 """Running operations that are looked at; more than a service has at a time."""
@@ -25,6 +26,7 @@ class Now:
 
     jobs: Mapping[str, Job]  # by id, the upper ones first
     growing: frozenset[str]  # parents of which nobody knows yet how many children they will have
+    between: Mapping[str, Job]  # databases of which something has ended and nothing runs, by id
 
     @classmethod
     def look(cls, reader: Reader) -> Now:
@@ -32,13 +34,15 @@ class Now:
         working = JobQuery(statuses=(JobStatus.RUNNING,), types=WORK, newest_first=False)
         searching = JobQuery(statuses=(JobStatus.PENDING, JobStatus.RUNNING), types=(JobType.DATABASE_DISCOVERY.value,))
         growing = frozenset(job.parent_id for job in reader.jobs(searching, limit=SHOWN).jobs)
-        return cls(jobs=_with_those_above(reader, reader.jobs(working, limit=SHOWN).jobs), growing=growing)
+        jobs = _with_those_above(reader, reader.jobs(working, limit=SHOWN).jobs)
+        between = {job.id: job for job in begun(reader) if job.id not in jobs}
+        return cls(jobs=jobs, growing=growing, between=between)
 
     @classmethod
     def around(cls, reader: Reader, jobs: Sequence[Job]) -> Now:
         """As far as the progress of these jobs depends on it."""
         unended = any(job.phase is Phase.ORCHESTRATION and not job.status.ended for job in jobs)
-        return cls.look(reader) if unended else cls(jobs={}, growing=frozenset())
+        return cls.look(reader) if unended else cls(jobs={}, growing=frozenset(), between={})
 
     def by_run(self) -> Mapping[str, Sequence[Document]]:
         """What is told of each job, by run."""
@@ -56,12 +60,13 @@ class Now:
         """What runs directly below, each with its progress filled in."""
         if parent.phase is Phase.EXECUTION:
             return []
-        return [self._filled(job) for job in self.jobs.values() if job.parent_id == parent.id != job.id]
+        under_way = (*self.jobs.values(), *self.between.values())
+        return [self._filled(job) for job in under_way if job.parent_id == parent.id != job.id]
 
     def _filled(self, job: Job) -> Job:
-        below = self._below(job)
-        if not below:
+        if job.phase is Phase.EXECUTION:
             return job
+        below = self._below(job)
         return replace(job, progress=to_json(progress_of(job, below, still_growing=job.id in self.growing)))
 
 
