@@ -181,6 +181,8 @@ class Busy(OperationError):
     """A lock or a blocker is in the way; the operation is deferred, not failed."""
 
     kind = Kind.BUSY
+    waited: float | None = None
+    """Seconds for which locks were waited for in vain; None where nobody measured them."""
 
 
 class Gone(OperationError):
@@ -228,11 +230,12 @@ class IllegalTransition(UpkeepError):
 def preserved(error: UpkeepError) -> dict[str, Any]:
     """What `revive` wants to know of an error in another process of ours."""
     said = {"class": type(error).__name__, "what": error.what, "why": error.why}
-    return error.document() | said | {"objects": list(getattr(error, "objects", ()))}
+    measured = {"objects": list(getattr(error, "objects", ())), "waited": getattr(error, "waited", None)}
+    return error.document() | said | measured
 
 
 def revive(document: Mapping[str, Any]) -> UpkeepError:
-    """Make an error of what another process of ours said of it: `class`, `kind`, `what`, `why`, `hint`, `objects`."""
+    """Make an error of what another process of ours said of it: `class`, `kind`, `what`, `why`, `hint`, `objects`, `waited`."""
     classes = {cls.__name__: cls for cls in _family(UpkeepError)}
     cls = classes.get(document["class"], UpkeepError)
     error = UpkeepError.__new__(cls)
@@ -245,6 +248,8 @@ def revive(document: Mapping[str, Any]) -> UpkeepError:
     )
     if isinstance(error, Damaged):
         error.objects = tuple(document.get("objects", ()))
+    if isinstance(error, Busy):
+        error.waited = document.get("waited")
     return error
 
 

@@ -228,6 +228,8 @@ class JobProcessor:
         """Deal with one delivery: begin the attempt, execute it, record how it ended."""
         job = self._lifecycle.begin(delivery, worker)
         if job is None:
+            if self._hooks is not None:  # what a lost attempt was on may have ended its run just now
+                self._hooks.settle()
             return
         attempt = Attempt(job, self._lifecycle)
         self._running[delivery.key] = attempt
@@ -333,10 +335,16 @@ def _not_failed(attempt: Attempt, error: UpkeepError) -> JobCancelled | JobDefer
             return JobReturned(attempt=job.attempt, reason="its process was told to end", counted=False)
         return JobCancelled(reason=error.message)
     if isinstance(error, Busy):
-        return JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {})
+        return JobDeferred(reason=error.message, result=_of_busy(error))
     if isinstance(error, Gone):
         return JobSkipped(reason=error.message)
     return JobReturned(attempt=job.attempt, reason=error.message)
+
+
+def _of_busy(error: Busy) -> dict[str, object]:
+    """What a deferral keeps: what to do about it, and for how long locks were waited for in vain."""
+    waited = {} if error.waited is None else {"values": {"lock_wait_seconds": round(error.waited, 3)}}
+    return {**({"hint": error.hint} if error.hint else {}), **waited}
 
 
 def _with_overrun(attempt: Attempt, ended: Ended, now: datetime) -> Ended:

@@ -32,6 +32,9 @@ HANDLER_OPS = 10_000
 Row = tuple[Any, ...]
 T = TypeVar("T")
 
+_LATELY = 0.1
+"""Seconds since the last look at a lock within which it is still being waited for: a look is taken every 5 ms."""
+
 
 class View(StrEnum):
     """How a file was opened."""
@@ -77,6 +80,9 @@ class Handle:
         self._asked = threading.Event()
         self._gate = threading.Lock()
         self._past_return = False
+        self.waited = 0.0
+        """Seconds for which the item has waited for locks, the pauses between its tries included."""
+        self._pausing = False
         self._waited_since = 0.0
         self._free_at = 0.0
         self._open(view)
@@ -125,7 +131,13 @@ class Handle:
             return False
         self._asked.wait(0.005)
         self._free_at = perf_counter()
+        self.waited += self._free_at - now
         return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a lock is being waited for. From any thread."""
+        return self._pausing or perf_counter() - self._free_at < _LATELY
 
     @contextmanager
     def holding_lock(self) -> Iterator[Held]:
@@ -150,7 +162,14 @@ class Handle:
             except Busy:
                 if tries <= 0:
                     raise
-            self._asked.wait(self.lock_wait * (0.5 + random.random()))
+            self._rest(self.lock_wait * (0.5 + random.random()))
+
+    def _rest(self, seconds: float) -> None:
+        """Pause between two tries for a lock, which is waiting for it too."""
+        began, self._pausing = perf_counter(), True
+        self._asked.wait(seconds)
+        self._pausing = False
+        self.waited += perf_counter() - began
 
     # --- identity ---
 
@@ -212,6 +231,7 @@ class Handle:
         try:
             self.check_stop()
             self.watch()
+            self.waited = 0.0
             yield
         except (
             Busy,

@@ -86,6 +86,15 @@ def openers_of(place: Place, own: apsw.Connection | None = None, *, thorough: bo
     return Openers(found=tuple(found), complete=complete)
 
 
+def holders_of(place: Place) -> Openers:
+    """Who holds a lock that work may wait for: those that write, else those that read. Quick, and from any thread."""
+    held = _lock_holders(place)
+    others = {pid: doing for pid, doing in held.items() if pid not in {os.getpid(), 0, -1} and doing >= Doing.READING}
+    most = max(others.values(), default=Doing.IDLE)
+    found = (Opener(pid=pid, command=_command(pid), doing=doing) for pid, doing in sorted(others.items()))
+    return Openers(found=tuple(one for one in found if one.doing is most), complete=False)
+
+
 def _also_here(place: Place, own: apsw.Connection | None) -> bool:
     return any(_works_on(connection, place) for connection in apsw.connections() if connection is not own)
 

@@ -16,6 +16,7 @@ from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import openers_of
 from dbupkeep.engines.sqlite.paths import path_of
 from dbupkeep.engines.sqlite.survey import look
+from dbupkeep.engines.sqlite.waits import Waits
 from dbupkeep.errors import Busy
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
@@ -72,9 +73,12 @@ class SqliteSession:
         self.handle.tell = Statements(report)
         try:
             with self.handle.one_item():
-                return PERFORMERS[item.operation].run(self.handle, item, report, self.tag)
+                work = PERFORMERS[item.operation].run(self.handle, item, Waits(report, self.handle), self.tag)
+                return replace(work, values={**work.values, "lock_wait_seconds": round(self.handle.waited, 3)})
         except Busy as error:
-            raise self._named(error).at(operation=item.operation, object=item.object) from error
+            named = self._named(error)
+            named.waited = self.handle.waited
+            raise named.at(operation=item.operation, object=item.object) from error
         finally:
             self.handle.tell = None
             report.follow(None)
