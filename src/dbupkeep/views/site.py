@@ -10,6 +10,7 @@ from dbupkeep.views import metrics
 from dbupkeep.views.api import audit, definitions, events, jobs, plans, runs, service, targets, verbs
 from dbupkeep.views.api.contract import describe
 from dbupkeep.views.page.memory import Memory
+from dbupkeep.views.page.room import tell_people
 from dbupkeep.views.page.rooms import ROUTERS
 from dbupkeep.views.web.answers import API
 from dbupkeep.views.web.denials import Denials
@@ -36,6 +37,7 @@ def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
     site.state.https = https
     site.state.memory = Memory(desk.app.reader)
     tell_problems(site)
+    tell_people(site)
     for rooms in (definitions, plans, runs, jobs, verbs, events, targets, service, audit):
         site.include_router(rooms.router, prefix=API)
     site.include_router(service.public)

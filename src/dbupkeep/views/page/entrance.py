@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from dbupkeep.views.page.room import room
 from dbupkeep.views.page.templates import render
 from dbupkeep.views.page.theme import theme_of
 from dbupkeep.views.web.gate import Gate
@@ -14,7 +15,7 @@ from dbupkeep.views.web.paths import LOG_IN
 from dbupkeep.views.web.roles import caller_of
 from dbupkeep.views.web.sessions import begin, end
 
-router = APIRouter(include_in_schema=False)
+router = room()
 
 
 @router.get(LOG_IN)

@@ -23,7 +23,7 @@ from dbupkeep.views.web.gate import Gate
 from dbupkeep.views.web.hosts import Hosts
 from dbupkeep.views.web.limits import BODY, BODY_SECONDS, HEAD, Limits
 from dbupkeep.views.web.outgoing import Outgoing, too_many
-from dbupkeep.views.web.paths import LOG_IN, is_public, path_of
+from dbupkeep.views.web.paths import LOG_IN, is_for_people, is_public, path_of
 from dbupkeep.views.web.problems import Problem, problem
 from dbupkeep.views.web.roles import Caller, unauthorized
 from dbupkeep.views.web.wire import (
@@ -193,7 +193,7 @@ class _Elsewhere(Exception):
 
 def _stranger(scope: Scope, headers: Mapping[str, str], path: str) -> Exception:
     """What who is not known gets: a problem for programs, the form to log in for people."""
-    if path.startswith("/api/") or "text/html" not in headers.get("accept", ""):
+    if not is_for_people(path, headers.get("accept", "")):
         return unauthorized()
     root = scope.get("root_path", "")
     query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""

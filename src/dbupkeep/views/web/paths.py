@@ -21,3 +21,8 @@ def path_of(scope: MutableMapping[str, Any]) -> str:
 def is_public(path: str) -> bool:
     """Whether a path is for everybody."""
     return path in PUBLIC or path.startswith("/static/")
+
+
+def is_for_people(path: str, accept: str) -> bool:
+    """Whether who asks is to read a page, by the `Accept` header; all below `/api/` is for programs."""
+    return not path.startswith("/api/") and "text/html" in accept

@@ -72,7 +72,7 @@ def test_no_route_answers_who_may_less(site: FastAPI, client: Client) -> None:
             if wanted is not None and role < wanted:
                 answer = client.ask(method, concrete(path), role=role.word)
                 assert answer.status == 403, (method, path, role, answer)
-                assert f"wants the role {wanted.word}" in answer.body.decode()
+                assert method == "HEAD" or f"wants the role {wanted.word}" in answer.body.decode()
                 refused += 1
     assert refused >= 2, "there is no route for operators or administrators, so nothing was shown"
 
@@ -152,3 +152,23 @@ def test_a_person_is_led_to_the_form_and_a_program_is_told(client: Client) -> No
     assert (late.status, late.header("location")) == (303, "/login?next=%2F")
     program = client.get("/api/v1/jobs/1", ("Accept", "text/html,*/*"))
     assert (program.status, program.header("www-authenticate")) == (401, "Bearer")
+
+
+def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(client: Client) -> None:
+    person = client.get("/nope", ("Accept", "text/html,*/*"), role="viewer")
+    assert (person.status, person.header("content-type")) == (404, "text/html; charset=utf-8")
+    assert b"There is nothing here" in person.body
+    for path, accept in (("/nope", "application/json"), ("/api/v1/nope", "text/html")):
+        program = client.get(path, ("Accept", accept), role="viewer")
+        assert (program.status, program.header("content-type")) == (404, "application/problem+json")
+    method = client.ask("PUT", "/history", ("Accept", "text/html"), ("Origin", client.origin), role="viewer")
+    assert (method.status, method.header("content-type")) == (405, "text/html; charset=utf-8")
+    assert "GET" in method.header("allow")
+
+
+@pytest.mark.parametrize("path", ["/login", "/", "/history", "/schedule", "/nope"])
+def test_a_page_is_answered_by_head_as_by_get_without_its_body(client: Client, path: str) -> None:
+    told = [client.ask(method, path, role="viewer") for method in ("GET", "HEAD")]
+    assert told[0].status == told[1].status
+    assert told[0].header("content-type") == told[1].header("content-type")
+    assert told[1].body == b""
