@@ -7,6 +7,7 @@ import shlex
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -129,9 +130,11 @@ class App:
 
     def scheduler(self) -> Scheduler:
         """What starts runs by themselves; a service has one, and gives it the jobs of its configuration."""
+        from dbupkeep.looks import Looks, look
         from dbupkeep.scheduler import Scheduler
 
-        return Scheduler(reader=self.reader, lifecycle=self.lifecycle, runs=self.runs, clock=self.clock)
+        looks = Looks(partial(look, self.runs, self.clock), self.clock)
+        return Scheduler(reader=self.reader, lifecycle=self.lifecycle, runs=self.runs, looks=looks, clock=self.clock)
 
     def following(self) -> Following:
         """What has followers take in events; a service has one, and gives it the followers of its configuration."""

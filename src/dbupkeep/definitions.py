@@ -102,10 +102,11 @@ class Overlap(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When a job starts by itself; with neither `cron` nor `every` it is started by a person."""
+    """When a job starts by itself, by one of the first three; with none it is started by a person."""
 
     cron: str = ""  # five fields
     every: timedelta | None = None  # since the last success
+    when_due: timedelta | None = None  # between two looks whether anything of it is due
     timezone: str = "UTC"  # of the cron expression
     catch_up: bool = True  # of the cron times that nobody was there for, run once for the last one
     overlap: Overlap = Overlap.SKIP

@@ -53,6 +53,7 @@ class JobSight:
     held: str = ""  # why it waits
     last: LastRun | None = None
     good_at: datetime | None = None  # when its last success ended
+    blind: str = ""  # what kept its last look from seeing whether anything is due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,9 @@ def _workers(sight: Sight) -> Check:
 
 def _job(job: JobSight, now: datetime) -> Iterator[Check]:
     yield _success(job, now)
+    if job.blind:
+        message = f"whether something is due could not be seen: {job.blind}"
+        yield Check(name="look", subject=job.name, level=Level.WARNING, message=message)
     if job.due_since is None or now - job.due_since <= GRACE:
         return
     late = (now - job.due_since).total_seconds()

@@ -20,7 +20,8 @@ from dbupkeep.definitions import JobDefinition
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.lifecycle import Lifecycle, Submission, Turn
-from dbupkeep.schedules import Busy, Decision, Do, LastRun, Situation, Standing, decide, standing_of
+from dbupkeep.looks import Looks
+from dbupkeep.schedules import Busy, Decision, Do, LastRun, Situation, Standing, conclude, decide, standing_of
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +62,12 @@ class Fired:
 class Scheduler:
     """Looks at the jobs of a configuration and starts what is due."""
 
-    def __init__(self, *, reader: Reader, lifecycle: Lifecycle, runs: Runs, clock: Clock) -> None:
+    def __init__(self, *, reader: Reader, lifecycle: Lifecycle, runs: Runs, looks: Looks, clock: Clock) -> None:
         """Begin with no jobs; `use` gives them."""
         self._reader = reader
         self._lifecycle = lifecycle
         self._runs = runs
+        self._looks = looks
         self._clock = clock
         self._jobs: Mapping[str, JobDefinition] = {}
         self._beat_at: float | None = None
@@ -93,7 +95,11 @@ class Scheduler:
         known = standing(self._reader, definition.name)
         now = self._clock.now()
         before = standing_of(known, definition.schedule, now)
-        decision = decide(definition, before, situation(self._reader, definition, now))
+        now_there = situation(self._reader, definition, now)
+        decision = decide(definition, before, now_there)
+        if decision.do is Do.LOOK and decision.standing == known and decision.due is not None:
+            found = self._looks.ask(definition, decision.due)
+            decision = decision if found is None else conclude(decision, now_there.last, found)
         if decision.standing == known and decision.do is not Do.START:
             return None
         return self._write(definition, decision, version)
@@ -103,9 +109,9 @@ class Scheduler:
         documents = [("schedule", definition.name, to_json(decision.standing))]
         if decision.due is None or decision.do is not Do.START:
             kept = self._lifecycle.keep_all(documents, turn)
-            if not kept or decision.due is None:
+            if not kept or decision.due is None or not (said := _reason(decision)):
                 return None
-            return Fired(name=definition.name, do=decision.do, due=decision.due, reason=_reason(decision))
+            return Fired(name=definition.name, do=decision.do, due=decision.due, reason=said)
         once = f"schedule:{definition.name}:{rfc3339(decision.due)}"
         along = Submission(jobs=(), documents=documents, turn=turn, once=once)
         with acting(REQUESTED_BY):
@@ -127,7 +133,7 @@ class Scheduler:
 
 def is_scheduled(job: JobDefinition) -> bool:
     """Whether it starts by itself."""
-    return bool(job.schedule.cron or job.schedule.every)
+    return bool(job.schedule.cron or job.schedule.every or job.schedule.when_due)
 
 
 def standing(reader: Reader, name: str) -> Standing | None:
@@ -189,5 +195,9 @@ def _meet(one: str, other: str) -> bool:
 
 
 def _reason(decision: Decision) -> str:
+    if decision.do is Do.LOOK:
+        return ""
+    if decision.do is Do.NOTHING:
+        return "; ".join(decision.standing.looked.faults) if decision.standing.looked else ""
     said = decision.standing.held if decision.do is Do.HOLD else decision.standing.missed
     return said.reason if said else ""

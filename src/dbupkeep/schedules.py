@@ -22,6 +22,9 @@ SET_BACK = timedelta(hours=1)
 
 SOONEST, LONGEST = timedelta(minutes=1), timedelta(hours=1)
 
+DOUBLINGS = 12
+"""More would be of no use: the shortest wait is `LONGEST` by then."""
+
 SUCCESSES = ("done", "nothing_to_do")
 
 
@@ -43,14 +46,26 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a look at a job's databases found."""
+
+    at: datetime
+    due: int = 0  # operations
+    databases: int = 0  # that were surveyed
+    faults: tuple[str, ...] = ()  # what kept it from looking at the others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """What is remembered of a schedule."""
 
     rule: str  # the schedule that this is of: another one begins anew
-    since: datetime  # cron times after this count; moves on with each that was dealt with
+    since: datetime  # cron times after this count; moves on with each that was dealt with, and with each look
     held: Held | None = None
     missed: Missed | None = None  # the last one
     success_at: datetime | None = None  # when the last success before the newest run ended
+    looked: Looked | None = None  # the last look of a job that starts when something is due
+    tries: int = 0  # its starts in a row that did not do what was due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +88,7 @@ class Do(StrEnum):
     """What is to be done now."""
 
     NOTHING = "nothing"
+    LOOK = "look"  # whether anything is due; `conclude` then says what follows
     START = "start"
     HOLD = "hold"
     LEAVE_OUT = "leave_out"
@@ -107,6 +123,8 @@ class Situation:
 
 def rule_of(schedule: Schedule) -> str:
     """What tells one schedule from another."""
+    if schedule.when_due:
+        return f"when due {schedule.when_due}"
     return f"{schedule.cron} {schedule.timezone}" if schedule.cron else f"every {schedule.every}"
 
 
@@ -131,19 +149,36 @@ def decide(definition: JobDefinition, standing: Standing, situation: Situation) 
     if closed := _closed(definition.window, now):
         return Decision(do=Do.HOLD, standing=replace(standing, held=Held(due=due, reason=closed)), due=due)
     if busy := situation.busy():
-        if busy.own and schedule.overlap is Overlap.SKIP:
+        if busy.own and schedule.overlap is Overlap.SKIP and not schedule.when_due:
             return _left_out(standing, due, now, busy.reason)
         return Decision(do=Do.HOLD, standing=replace(standing, held=Held(due=due, reason=busy.reason)), due=due)
-    success = success_at(standing, situation.last)
-    after = replace(standing, since=max(due, standing.since), held=None, success_at=success)
+    return _free(schedule, standing, situation.last, due, late=late)
+
+
+def _free(schedule: Schedule, standing: Standing, last: LastRun | None, due: datetime, *, late: bool) -> Decision:
+    """What is done once nothing is in the way."""
+    if schedule.when_due:
+        return Decision(do=Do.LOOK, standing=replace(standing, held=None), due=due)
+    after = replace(standing, since=max(due, standing.since), held=None, success_at=success_at(standing, last))
     return Decision(do=Do.START, standing=after, due=due, late=late)
 
 
+def conclude(asked: Decision, last: LastRun | None, found: Looked) -> Decision:
+    """What follows from the look that was asked for: a run when something is due, else the next look in its time."""
+    before = asked.standing
+    after = replace(before, since=found.at, held=None, looked=found)
+    if not found.due:
+        return Decision(do=Do.NOTHING, standing=after if found.faults else replace(after, tries=0), due=asked.due)
+    tries = 1 if last is None or _did_it(last) else before.tries + 1
+    after = replace(after, tries=tries, success_at=success_at(before, last))
+    return Decision(do=Do.START, standing=after, due=asked.due)
+
+
 def next_due(schedule: Schedule, standing: Standing, situation: Situation) -> datetime | None:
-    """When the job is due next, now or later; None when nothing can be said, as while its last run goes on."""
+    """When the job (or a look at it) is due next, now or later; None while its last run goes on: nobody can say."""
     if schedule.cron:
         return cron.next_time(schedule.cron, schedule.timezone, max(standing.since, situation.now))
-    return _next_by_interval(schedule, standing, situation)
+    return _next_look(schedule, standing, situation) or _next_by_interval(schedule, standing, situation)
 
 
 def _left_out(standing: Standing, due: datetime, now: datetime, reason: str) -> Decision:
@@ -155,7 +190,7 @@ def due_now(schedule: Schedule, standing: Standing, situation: Situation) -> dat
     """The due time that is to be dealt with now: of several cron times only the last one."""
     if schedule.cron:
         return cron.latest(schedule.cron, schedule.timezone, after=standing.since, until=situation.now)
-    due = _next_by_interval(schedule, standing, situation)
+    due = _next_look(schedule, standing, situation) or _next_by_interval(schedule, standing, situation)
     return due if due is not None and due <= situation.now else None
 
 
@@ -168,6 +203,25 @@ def _next_by_interval(schedule: Schedule, standing: Standing, situation: Situati
     if last is None or last.good or last.finished_at is None:
         return since
     return max(since, last.finished_at + min(every, max(SOONEST, min(LONGEST, every / RETRY_SHARE))))
+
+
+def _next_look(schedule: Schedule, standing: Standing, situation: Situation) -> datetime | None:
+    """A run that left something due is not made again at each look: its wait doubles, up to the longest of `every`."""
+    last, interval = situation.last, schedule.when_due
+    if interval is None or (last is not None and not last.ended):
+        return None
+    since = standing.since if standing.looked is None else standing.since + interval
+    if last is None or _did_it(last) or last.finished_at is None:
+        return since
+    doubled = interval
+    if interval < LONGEST:
+        doubled = min(LONGEST, interval * 2 ** min(max(standing.tries - 1, 0), DOUBLINGS))
+    return max(since, last.finished_at + doubled)
+
+
+def _did_it(last: LastRun) -> bool:
+    """Whether it did what was due; one that found nothing to do did not do what a look had found."""
+    return last.outcome == "done"
 
 
 def success_at(standing: Standing, last: LastRun | None) -> datetime | None:

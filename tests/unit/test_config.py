@@ -54,6 +54,7 @@ def test_example() -> None:
     assert tidy.policy.setting("vacuum", "min_bytes", None) == 16 * 1024**2
     assert tidy.policy.max_stall == timedelta(seconds=2)
     assert example.job("statistics").schedule.every == timedelta(hours=6)
+    assert example.job("packing").schedule.when_due == timedelta(minutes=15)
     assert example.job("statistics").steps[0].policy == Policy()
     assert example.target("tenants") == Target(
         name="tenants",
@@ -121,6 +122,8 @@ targets = "shop"
         ('[jobs.j]\nschedule = "0 1 * * *"\nevery = "1d"', 'jobs.j: "schedule" and "every" exclude each other'),
         ('[jobs.j]\non_error = "fail"\nstop_after = 2', 'jobs.j: "stop_after" is for on_error = "stop"'),
         ('[jobs.j]\non_error = "halt"', 'jobs.j.on_error: unknown reaction "halt" (there is continue, fail, stop)'),
+        ('[jobs.j]\nevery = "1d"\nwhen_due = "1h"', 'jobs.j: "every" and "when_due" exclude each other'),
+        ("[jobs.j]\nwhen_due = 0", "jobs.j.when_due: must be longer than 0"),
         ("[jobs.j]\nevery = 0", "jobs.j.every: must be longer than 0"),
         ('[jobs.j]\ntimezone = "../zone"', 'jobs.j.timezone: unknown time zone "../zone"'),
     ],

@@ -178,7 +178,12 @@ def pings(table: ConfigFile) -> dict[str, Ping]:
 
 def _schedule(job: JobTable, timezone: str) -> Schedule:
     return Schedule(
-        cron=job.schedule or "", every=job.every, timezone=timezone, catch_up=job.catch_up, overlap=Overlap(job.overlap)
+        cron=job.schedule or "",
+        every=job.every,
+        when_due=job.when_due,
+        timezone=timezone,
+        catch_up=job.catch_up,
+        overlap=Overlap(job.overlap),
     )
 
 

@@ -343,6 +343,10 @@ class JobTable(_Failing):
 
     schedule: Cron | None = Field(default=None, description="When it starts by itself, as cron.")
     every: Span | None = Field(default=None, description="How long after its last success it starts by itself.")
+    when_due: Span | None = Field(
+        default=None,
+        description="How often it is looked whether anything is due; it starts by itself when something is.",
+    )
     timezone: Zone | None = Field(default=None, description="Of its schedule and window; the file's when left out.")
     catch_up: bool = Field(default=True, description="Run once for what was due while no service ran.")
     overlap: OverlapName = Field(
@@ -366,8 +370,14 @@ class JobTable(_Failing):
 
     @model_validator(mode="after")
     def _one_schedule(self) -> JobTable:
-        if self.schedule is not None and self.every is not None:
-            raise ValueError('"schedule" and "every" exclude each other')
+        kinds = [kind for kind in ("schedule", "every", "when_due") if getattr(self, kind) is not None]
+        if len(kinds) > 1:
+            said = " and ".join(f'"{kind}"' for kind in kinds)
+            raise ValueError(f"{said} exclude each other")
+        if self.when_due and any(step.action != DATABASE_MAINTENANCE for step in self.steps):
+            raise ValueError(
+                f'"when_due" is for steps of the action {DATABASE_MAINTENANCE}: others cannot say what is due'
+            )
         names = [step.name for step in self.steps if step.name is not None]
         if len(set(names)) < len(names):
             raise ValueError("two steps have the same name")

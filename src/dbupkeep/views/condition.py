@@ -20,6 +20,9 @@ AHEAD = 10
 """Due times looked at for the longest gap between two: enough for a job that rests over a weekend."""
 
 
+SELDOM = timedelta(days=400)
+"""The gap of a job of which nobody can say how seldom something is due."""
+
 SERVICE = ("ledger", "scheduler")
 """The checks of the service itself."""
 
@@ -77,10 +80,11 @@ def _job(app: App, job: JobDefinition, now: datetime) -> JobSight:
         name=job.name,
         known_since=known.since,
         gap=_gap(job.schedule, now.replace(minute=0, second=0, microsecond=0)),
-        due_since=due_now(job.schedule, known, situation),
+        due_since=None if job.schedule.when_due else due_now(job.schedule, known, situation),
         held=known.held.reason if known.held else "",
         last=last,
         good_at=success_at(known, last),
+        blind="; ".join(known.looked.faults) if known.looked else "",
     )
 
 
@@ -89,5 +93,7 @@ def _gap(schedule: Schedule, now: datetime) -> timedelta:
     """The longest time between two due times."""
     if schedule.every is not None:
         return schedule.every
+    if schedule.when_due is not None:
+        return SELDOM
     coming = list(islice(cron.times(schedule.cron, schedule.timezone, now), AHEAD))
-    return max((later - earlier for earlier, later in pairwise(coming)), default=timedelta(days=400))
+    return max((later - earlier for earlier, later in pairwise(coming)), default=SELDOM)

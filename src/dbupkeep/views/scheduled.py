@@ -14,7 +14,7 @@ from dbupkeep.definitions import JobDefinition, Schedule
 from dbupkeep.documents import Document
 from dbupkeep.ledger import Reader
 from dbupkeep.scheduler import BEAT, alive_at, last_run, standing
-from dbupkeep.schedules import LastRun, Situation, Standing, next_due, standing_of
+from dbupkeep.schedules import LastRun, Looked, Situation, Standing, next_due, standing_of
 from dbupkeep.views import words
 
 COMING = 3
@@ -57,7 +57,7 @@ class Scheduled:
         return cls(
             job=job,
             standing=remembered,
-            coming=_coming(job.schedule, remembered, Situation(now=now, last=last), coming),
+            coming=_coming(job, remembered, Situation(now=now, last=last), coming),
             opening=cron.opening(window.open, window.timezone, window.lasts, now) if window else None,
             last=last,
         )
@@ -69,6 +69,7 @@ class Scheduled:
             "name": self.job.name,
             "schedule": schedule.cron or None,
             "every": schedule.every.total_seconds() if schedule.every else None,
+            "when_due": schedule.when_due.total_seconds() if schedule.when_due else None,
             "timezone": schedule.timezone,
             "catch_up": schedule.catch_up,
             "overlap": schedule.overlap.value,
@@ -77,7 +78,25 @@ class Scheduled:
             "window": self._window(),
             "held": {"due": rfc3339(held.due), "reason": held.reason} if held else None,
             "left_out": {"due": rfc3339(missed.due), "reason": missed.reason} if missed else None,
+            "looked": self._looked(),
             "last": self._last(),
+        }
+
+    @property
+    def looked_said(self) -> str:
+        """What its last look found; empty when there was none."""
+        return found_in_words(self.standing.looked) if self.standing.looked else ""
+
+    def _looked(self) -> Mapping[str, Any] | None:
+        looked = self.standing.looked
+        if looked is None:
+            return None
+        return {
+            "at": rfc3339(looked.at),
+            "due": looked.due,
+            "databases": looked.databases,
+            "faults": list(looked.faults),
+            "words": self.looked_said,
         }
 
     def _window(self) -> Mapping[str, Any] | None:
@@ -105,11 +124,16 @@ class Scheduled:
         }
 
 
-def _coming(schedule: Schedule, remembered: Standing, now: Situation, count: int) -> tuple[datetime, ...]:
+def _coming(job: JobDefinition, remembered: Standing, now: Situation, count: int) -> tuple[datetime, ...]:
+    """The next times that it starts, or the one at which it is looked whether anything is due."""
+    schedule, window = job.schedule, job.window
     if schedule.cron:
         after = max(remembered.since, now.now)
         return tuple(islice(cron.times(schedule.cron, schedule.timezone, after), count))
     due = next_due(schedule, remembered, now)
+    if due is not None and schedule.when_due and window is not None:
+        opening = cron.opening(window.open, window.timezone, window.lasts, max(due, now.now))
+        due = max(due, opening.opens) if opening else None
     return () if due is None else (max(due, now.now),)
 
 
@@ -120,7 +144,19 @@ def in_words(schedule: Schedule) -> str:
         return f"{said[:1].lower()}{said[1:]} ({schedule.timezone})"
     if schedule.every:
         return f"every {words.duration(schedule.every.total_seconds())} after its last success"
+    if schedule.when_due:
+        return f"when something is due, looked at every {words.duration(schedule.when_due.total_seconds())} at most"
     return "started by people only: it has no schedule"
+
+
+def found_in_words(looked: Looked) -> str:
+    """What a look found, and what kept it from finding more."""
+    surveyed = words.counted(looked.databases, "database")
+    found = f"{words.counted(looked.due, 'operation')} due" if looked.due else "nothing was due"
+    if not looked.faults:
+        return f"{found}: {surveyed}"
+    faults = "; ".join(words.name(fault) for fault in looked.faults)
+    return f"{found}: {surveyed}; not looked at: {faults}" if looked.databases else f"could not look: {faults}"
 
 
 def _time(at: datetime | None) -> str | None:

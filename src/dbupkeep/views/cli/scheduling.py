@@ -44,14 +44,17 @@ def schedule(console: Console, names: tuple[str, ...]) -> int:
 
 def _lines(view: Scheduled, now: datetime) -> Iterator[str]:
     yield f"{words.name(view.job.name)} · {in_words(view.job.schedule)}"
+    when_due, looked, held = view.job.schedule.when_due, view.standing.looked, view.standing.held
     if view.coming:
-        yield f"  next    {', '.join(words.moment(due) for due in view.coming)}"
-    elif view.job.schedule.every and view.last and not view.last.ended:
-        yield "  next    after its last run has ended"
+        yield f"  {'looks ' if when_due else 'next  '}  {', '.join(words.moment(due) for due in view.coming)}"
+    elif (view.job.schedule.every or when_due) and view.last and not view.last.ended:
+        yield f"  {'looks ' if when_due else 'next  '}  after its last run has ended"
+    if looked:
+        yield f"  looked  {words.ago(looked.at, now)}: {view.looked_said}"
     if view.job.window:
         yield f"  window  {_window_said(view, now)}"
-    if view.standing.held:
-        yield f"  waits   the run due {words.moment(view.standing.held.due)}: {words.name(view.standing.held.reason)}"
+    if held:
+        yield f"  waits   the {'look' if when_due else 'run'} due {words.moment(held.due)}: {words.name(held.reason)}"
     if view.standing.missed:
         missed = view.standing.missed
         yield f"  missed  the run due {words.moment(missed.due)} was left out: {words.name(missed.reason)}"

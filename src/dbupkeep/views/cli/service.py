@@ -260,6 +260,8 @@ def _said(fired: Fired) -> str:
     due = words.moment(fired.due)
     if fired.do is Do.START:
         return f"started, due {due}{', caught up on' if fired.late else ''} · {fired.run_id[:13]}"
+    if fired.do is Do.NOTHING:
+        return f"could not look whether anything is due: {words.name(fired.reason)}"
     return f"{'waits' if fired.do is Do.HOLD else 'left out'}, due {due}: {fired.reason}"
 
 

@@ -46,6 +46,8 @@ class Appointment:
     def dues(self, until: datetime) -> Iterator[datetime]:
         """All times at which it is due by then."""
         every = self.job.schedule.every
+        if self.job.schedule.when_due:
+            return  # what comes is a look, and nobody knows when one finds something
         if every is None:
             yield from takewhile(lambda due: due < until, self.scheduled.coming)
         elif self.due is not None:

@@ -51,20 +51,34 @@ class Last(Given):
     finished_at: Moment | None
 
 
+class Looked(Given):
+    """What a look whether anything of a job is due found."""
+
+    at: Moment
+    due: Annotated[int, Field(description="Operations.")]
+    databases: Annotated[int, Field(description="That were surveyed.")]
+    faults: Annotated[list[str], Field(description="What kept it from looking at the others.")]
+    words: Annotated[str, Field(description="The same for people.")]
+
+
 class Scheduled(Given):
     """When a job runs by itself."""
 
     name: str
     schedule: Annotated[str | None, Field(description="Cron, five fields.")]
     every: Annotated[float | None, Field(description="Seconds since the last success.")]
+    when_due: Annotated[
+        float | None, Field(description="Seconds between two looks; it starts when one finds something due.")
+    ]
     timezone: str
     catch_up: bool
     overlap: Overlap
     words: Annotated[str, Field(description="The same for people.")]
-    next: Annotated[list[Moment], Field(description="The next times.")]
+    next: Annotated[list[Moment], Field(description="The next times; with `when_due` the next look.")]
     window: Window | None
     held: Annotated[Held | None, Field(description="A run that is due and waits.")]
     left_out: Annotated[Held | None, Field(description="The last due time that was left out.")]
+    looked: Annotated[Looked | None, Field(description="The last look, with `when_due`.")]
     last: Last | None
 
 
