@@ -149,6 +149,20 @@ class Handle:
             self._busy.clear()
         return self._said
 
+    def rows_by(self, name: str, parameters: Mapping[str, Any], *, lock_wait: float) -> list[Row]:
+        """As `rows`, for a look at tables that may be locked: each lock is waited for so long, and a stop ends it."""
+        self.check_stop()
+        with told("looking at the server failed"):
+            self._wait_for_locks(lock_wait)
+        self._busy.set()
+        try:
+            return self.rows(name, parameters)
+        except Interrupted:
+            self.check_stop()  # it may be known better for what it was stopped
+            raise
+        finally:
+            self._busy.clear()
+
     def clear_up(self, statement: sql.Composable, *, lock_wait: float) -> None:
         """Execute a statement that removes what the work left, though a stop was asked for. Raises as `error_of`."""
         with told("clearing up failed"):

@@ -78,18 +78,21 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
     """
     fit_to_work(handle, item)
     lagged = replicas.wait(handle, item, report)
-    found = states(handle, oids_of(item))
-    names = _known(item, found)
-    before = {oid: found[oid] for oid in names}
-    work = _Round(handle=handle, item=item, manner=manner, report=report, before=before, names=names)
-    report.stage(manner.verb, item.object)
-    started = perf_counter()
-    limits = Limits(deadline=_number(item, "deadline"))
-    read = manner.read(before) if len(names) == 1 else _phase_alone
+    limits = Limits(deadline=_number(item, "deadline"), lock_wait=_number(item, "lock_wait"))
     closely = bool(item.options.get("truncate"))
-    with watched(handle, item, report, manner.view, read, limits=limits, closely=closely) as watch:
+    report.stage(manner.verb, item.object)
+    with watched(handle, item, report, manner.view, _phase_alone, limits=limits, closely=closely) as watch:
+        # Sizes are looked at under a lock, which may have to be waited for too.
+        rows = handle.rows_by("state", {"oids": oids_of(item)}, lock_wait=_number(item, "lock_wait"))
+        found = {row["oid"]: row for row in rows}
+        names = _known(item, found)
+        before = {oid: found[oid] for oid in names}
+        work = _Round(handle=handle, item=item, manner=manner, report=report, before=before, names=names)
+        if len(names) == 1:
+            watch.reads(manner.read(before))
+        started = perf_counter()
         _do(work, watch)
-    seconds = perf_counter() - started
+        seconds = perf_counter() - started
     put_off = _put_off(work)
     return Work(
         seconds=seconds,

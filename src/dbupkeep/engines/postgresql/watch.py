@@ -18,7 +18,7 @@ from dbupkeep.engine import Report
 from dbupkeep.engines.postgresql import blocking
 from dbupkeep.engines.postgresql.blocking import CLOSELY, Toll
 from dbupkeep.engines.postgresql.progress import waiting
-from dbupkeep.errors import Kind, OperationError, UpkeepError
+from dbupkeep.errors import Busy, Kind, OperationError, UpkeepError
 from dbupkeep.logs import printable
 from dbupkeep.plans import PlanItem
 from dbupkeep.progress import Progress
@@ -48,6 +48,12 @@ class Limits:
 
     deadline: float = 0.0  # for all of it
     patience: float = 0.0  # for its waits
+    lock_wait: float = 0.0  # for each lock, by the server itself: the first look comes before that is over
+
+    @property
+    def sets_in(self) -> float:
+        """Seconds until the first look, which is to see who is in the way."""
+        return min(SETS_IN, self.lock_wait / 3) if self.lock_wait else SETS_IN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +80,7 @@ class Watch:
         self._view = view
         self._read = read
         self._limits = limits
-        self._sets_in, self._period = (CLOSELY, CLOSELY) if closely else (SETS_IN, PERIOD)
+        self._sets_in, self._period = (CLOSELY, CLOSELY) if closely else (limits.sets_in, PERIOD)
         self._started = perf_counter()
         self._ended = threading.Event()
         self._other: Handle | None = None
@@ -85,6 +91,10 @@ class Watch:
         self._late_since: float | None = None
         self.seen = Seen()
         self.toll = Toll()
+
+    def reads(self, read: Read) -> None:
+        """Read the view of the progress in this way from now on."""
+        self._read = read
 
     def sample(self) -> Progress | None:
         """The last word; never waits. Cuts off a look that hangs: it is called by another thread, now and then."""
@@ -109,6 +119,15 @@ class Watch:
         if thread.is_alive() and self._other is not None:
             self._other.hang_up()
             thread.join(timeout=1.0)
+
+    def named(self, error: Busy) -> Busy:
+        """The same error, with who was in the way as far as was seen, and for how long that was waited for."""
+        wanted = self.seen.blocker and self.seen.blocker not in error.why and not self._handle.stopping
+        why = "; ".join(filter(None, (self.seen.blocker, error.why)))
+        named = Busy(error.what, why=why, hint=error.hint) if wanted else error
+        since = self._blocked_since  # what was waited for at the last look was waited for until now
+        named.waited = self.seen.lock_wait + (perf_counter() - since if since is not None else 0.0)
+        return named
 
     def _go_on(self) -> None:
         try:
@@ -208,8 +227,13 @@ def watched(
     watch = Watch(handle, item, report, view, read, limits=limits or Limits(), closely=closely)
     thread = watch.start()
     report.follow(watch.sample)
+    fault: Busy | None = None
     try:
         yield watch
+    except Busy as error:
+        fault = error
     finally:
         report.follow(None)
         watch.end(thread)
+    if fault is not None:
+        raise watch.named(fault) from fault.__cause__

@@ -246,6 +246,41 @@ def test_a_lock_is_waited_for_and_then_named(bench: Workbench) -> None:
     assert any(blocked in seen.stage for seen in recorder.seen)
 
 
+@pytest.mark.parametrize("operation", [VACUUM, Operation.ANALYZE])
+@pytest.mark.parametrize("lock_wait", [0.4, 6.0])
+def test_a_table_that_is_locked_altogether_names_who_locks_it(
+    newest: Workbench, operation: Operation, lock_wait: float
+) -> None:
+    newest.bloat()
+    item = newest.item(operation, policy=quick(lock_wait=lock_wait))
+    recorder = Recorder()
+    with holding(newest.database, "LOCK TABLE t IN ACCESS EXCLUSIVE MODE") as application:
+        with recorder.sampling(), pytest.raises(Busy) as raised:
+            newest.perform(item, recorder)
+        blocked = f"blocked by pid {application.info.backend_pid} ("
+    assert blocked in raised.value.why
+    assert "the application" in raised.value.why
+    assert any(seen.stage.startswith(blocked) for seen in recorder.seen)
+    assert raised.value.waited is not None
+    assert lock_wait / 2 < raised.value.waited < lock_wait + 2
+
+
+def test_waiting_for_a_table_that_is_locked_altogether_can_be_stopped(newest: Workbench) -> None:
+    newest.bloat()
+    item = newest.item(VACUUM, policy=quick(lock_wait=60.0))
+    recorder = Recorder()
+    with (
+        holding(newest.database, "LOCK TABLE t IN ACCESS EXCLUSIVE MODE"),
+        newest.session() as session,
+        recorder.sampling(),
+    ):
+        running = in_thread(lambda: session.run(item, recorder))
+        until(lambda: any(seen.stage.startswith("blocked by") for seen in recorder.seen))
+        session.interrupt()
+        with pytest.raises(Interrupted):
+            running.outcome()
+
+
 def test_a_dropped_table_is_gone_and_one_of_the_same_name_is_not_touched(bench: Workbench) -> None:
     bench.bloat()
     item = bench.item(VACUUM)
