@@ -194,6 +194,7 @@ class ParentSettled(Event):
     name: ClassVar[str] = "parent_settled"
     status: str
     outcome: str
+    reason: str = ""  # where nothing was done because a person left it out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,9 @@ class Effective(StrEnum):
     UNKNOWN = "unknown"
 
 
+LEFT_OUT, NOT_STARTED = "left out", "not started"
+"""How the reasons begin of what was due and was withheld: by a person, or because of what happened before it."""
+
 OFTEN = 3
 """Runs in a row that put off the same operation, from which on people are told of it."""
 
@@ -220,6 +223,16 @@ class Job:
     def is_root(self) -> bool:
         """Whether nothing else started it."""
         return self.parent_id == self.id
+
+    @property
+    def left_out(self) -> bool:
+        """Whether a person left it out; of a parent, something below it, and nothing was done."""
+        return self.status in (JobStatus.SKIPPED, JobStatus.COMPLETED) and self.reason.startswith(LEFT_OUT)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether it was due and skipped all the same; what was not needed is skipped too."""
+        return self.status is JobStatus.SKIPPED and self.reason.startswith((LEFT_OUT, NOT_STARTED))
 
     @property
     def ineffective(self) -> int:

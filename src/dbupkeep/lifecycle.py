@@ -34,7 +34,7 @@ from dbupkeep.events import (
     RunResumed,
     StageReached,
 )
-from dbupkeep.jobs import Delivery, Job, JobStatus, Phase, attempt_tag
+from dbupkeep.jobs import LEFT_OUT, Delivery, Job, JobStatus, Phase, attempt_tag
 from dbupkeep.ledger import Ledger, Tx, Wait
 from dbupkeep.plans import Source
 from dbupkeep.queue import Queue
@@ -345,7 +345,7 @@ class Lifecycle:
                 )
             for one in reversed(pending):  # so that what waits is skipped before its gate could bar it
                 if step.known(one.id).status is JobStatus.PENDING:
-                    step.append(one.id, JobSkipped(reason=f"left out{said_by(by)}", barred=True))
+                    step.append(one.id, JobSkipped(reason=f"{LEFT_OUT}{said_by(by)}", barred=True))
             return step.known(job_id)
 
         return self._act("skip", job_id, by, work)

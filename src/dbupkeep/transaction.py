@@ -25,7 +25,7 @@ from dbupkeep.events import (
     ParentSettled,
     StopRequested,
 )
-from dbupkeep.jobs import OFTEN, Delivery, Job, JobStatus, JobType, Phase, aggregate
+from dbupkeep.jobs import OFTEN, Delivery, Job, JobStatus, JobType, Outcome, Phase, aggregate
 from dbupkeep.ledger import Change, Ledger, Tx
 
 
@@ -106,7 +106,10 @@ class Transaction:
             errors=parent.errors,
         )
         if verdict.outcome is not None and not parent.status.ended:
-            self.append(parent.id, ParentSettled(status=verdict.status.value, outcome=verdict.outcome.value))
+            idle = verdict.outcome is Outcome.NOTHING_TO_DO
+            reason = next((child.reason for child in self.tx.children(parent.id) if child.left_out), "") if idle else ""
+            settled = ParentSettled(status=verdict.status.value, outcome=verdict.outcome.value, reason=reason)
+            self.append(parent.id, settled)
         elif verdict.outcome is None and parent.status.ended:
             self.append(parent.id, ParentReopened())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -189,3 +190,36 @@ def test_an_operation_that_waits_is_left_out(cli: Cli, bloated: Path) -> None:
     cli("worker", "--drain")
     operations = cli("show", "last", "--json").json["jobs"]
     assert [job["status"] for job in operations] == ["completed", "skipped"]
+
+
+def planned(cli: Cli, folder: Path) -> None:
+    """A run over the databases of a folder, by a plan: they are there at once, and nobody works on them."""
+    made = cli("plan", *sorted(folder.glob("*.db")), "--operations", "analyze", "--save", "--json")
+    done = cli("run", "--plan", made.json["id"], "--detach")
+    assert done.code == 0, done.err
+
+
+def test_a_database_of_which_nothing_runs_waits(cli: Cli, fleet: Path) -> None:
+    planned(cli, fleet)
+    for text in (cli("jobs").out, cli("show").out):
+        assert "3 waiting" in text
+        assert "3 running" not in text
+
+
+def test_what_a_person_left_out_is_not_what_was_not_needed(cli: Cli, fleet: Path) -> None:
+    """A whole database of a run is left out: the run says so, and the report has its operations among what was not done."""
+    planned(cli, fleet)
+    assert cli("skip", "last/1").code == 0
+    cli("worker", "--drain")
+    shown = cli("show", "last").out
+    assert "1 left out" in shown
+    assert "2 maintained" in shown
+    assert "needed nothing" not in shown
+    report = cli("report", "--json").json
+    assert [each["status"] for each in report["not_done"]] == ["skipped"]
+    assert all(each["why"].startswith("left out by") for each in report["not_done"])
+    assert report["not_needed"] == []
+    text = cli("report").out
+    assert re.search(r"Not done, and why\n.*analyze: skipped\n +left out by", text), text
+    assert "Not needed" not in text
+    assert "<dt>not done</dt><dd>1</dd>" in cli("report", "--html").out

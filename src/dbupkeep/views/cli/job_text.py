@@ -193,6 +193,8 @@ def verdict(root: Job, children_of: ChildrenOf) -> str:
     idle = root.outcome in (Outcome.DONE, Outcome.NOTHING_TO_DO) and not _worked(root, children_of)
     if gain > 0:
         first = f"{words.size(gain)} given back" + (f" in {time}" if time else "")
+    elif root.left_out:
+        first = root.reason
     elif idle:
         first = "nothing to do"
     else:

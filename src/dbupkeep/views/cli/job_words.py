@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from dbupkeep.jobs import Job, JobStatus, JobType
+from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, JobType, Phase
 from dbupkeep.views import words
 from dbupkeep.views.terminal import Terminal, wrap
 
@@ -70,7 +70,16 @@ def state(job: Job) -> str:
         return "stopping"
     if job.paused and not job.status.ended:
         return "paused"
+    if job.left_out:
+        return LEFT_OUT
+    if waits(job):
+        return "waiting"
     return job.outcome.replace("_", " ") if job.outcome else job.status.value
+
+
+def waits(job: Job) -> bool:
+    """Whether a parent is under way and nothing right below it runs: it is open, but nobody is at work on it."""
+    return job.phase is Phase.ORCHESTRATION and job.status is JobStatus.RUNNING and not job.stats.running
 
 
 def took(job: Job) -> str:

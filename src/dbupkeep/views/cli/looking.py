@@ -11,6 +11,7 @@ from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.finding import find
 from dbupkeep.views.cli.job_text import jobs_table, report
+from dbupkeep.views.counting import of_databases
 
 
 @click.command()
@@ -35,7 +36,7 @@ def jobs(
         if console.as_json:
             console.document({"jobs": [job_document(job) for job in page.jobs], "cursor": page.cursor or None})
             return Exit.DONE
-        table = jobs_table(page.jobs, app.reader.children, app.clock.now())
+        table = jobs_table([of_databases(app.reader, job) for job in page.jobs], app.reader.children, app.clock.now())
         for line in table.lines(console.out):
             console.out.line(line)
     if not page.jobs:

@@ -72,7 +72,7 @@ def databases_said(children: Sequence[Job]) -> str:
     found = below(children)
     counts: dict[str, int] = {}
     for job in found.parents:
-        word = _WORDS.get(job.outcome, "") or state(job)
+        word = ("" if job.left_out else _WORDS.get(job.outcome, "")) or state(job)
         counts[word] = counts.get(word, 0) + 1
     counts["needed nothing"] = counts.get("needed nothing", 0) + found.idle
     looking = sum(1 for job in found.discoveries if not job.status.ended)

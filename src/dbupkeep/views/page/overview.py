@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from fastapi.responses import HTMLResponse
 
-from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.jobs import Job, JobStatus, JobType
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.progress import Progress
+from dbupkeep.views.counting import of_databases
 from dbupkeep.views.page import agenda, filters, promises, trouble
 from dbupkeep.views.page.headline import State, headline
 from dbupkeep.views.page.memory import AtHand, Memory
@@ -117,7 +118,10 @@ def _going(sheet: Sheet, memory: Memory, run: Job) -> Going:
 
 def _jobs(reader: Reader, run: Job) -> str:
     """What is below a run; whether a database of it is at work, only the database itself says."""
-    return jobs_said(run) if run.status.ended else counted(reader.children(run.id), paused=run.paused) or "nothing yet"
+    if run.status.ended:
+        return jobs_said(of_databases(reader, run))
+    below = [job for job in reader.children(run.id) if job.type != JobType.DATABASE_DISCOVERY]
+    return counted(below, paused=run.paused) or "nothing yet"
 
 
 def _runs(reader: Reader, wanted: filters.Filter, before: str) -> tuple[Sequence[Job], str]:

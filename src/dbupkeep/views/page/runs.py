@@ -136,7 +136,9 @@ def _said(children: Sequence[Job], *, paused: bool = False) -> str:
     databases = [job for job in children if job.phase is Phase.ORCHESTRATION]
     idle = sum(int(((job.result or {}).get("values") or {}).get("idle") or 0) for job in children)
     if not databases and not idle:
-        return counted(children) if children else "nothing yet"
+        operations = [job for job in children if job.type != JobType.DATABASE_DISCOVERY]
+        lost = any(job.status is JobStatus.FAILED for job in children if job not in operations)
+        return counted(operations) or ("discovery failed" if lost else "nothing yet")
     quiet = [f"{idle:,} needed nothing"] if idle else []
     return (
         words.counted(len(databases) + idle, "database")

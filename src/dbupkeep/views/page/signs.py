@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbupkeep.jobs import Job, JobStatus, Outcome
+from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, Outcome
 from dbupkeep.views import words
 
 MARKS: Mapping[str, str] = {
@@ -36,6 +36,8 @@ def state(job: Job) -> str:
             (job.cancel_requested, "cancelling"), (job.stop_requested, "stopping after what runs"), (job.paused, "paused"),
         )  # fmt: skip
         return next((word for is_so, word in asked if is_so), _GOING.get(job.status, job.status.value))
+    if job.left_out:
+        return LEFT_OUT
     return _ENDED.get(job.outcome, "") or _GOING.get(job.status, "") or job.status.value
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from dbupkeep.documents import progress_of
-from dbupkeep.jobs import Job, JobStatus, JobType, Phase
+from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, JobType, Phase
 from dbupkeep.progress import Progress
 from dbupkeep.views.page.filters import Filter
 from dbupkeep.views.page.promises import Button, of_operation, of_run
@@ -210,11 +210,13 @@ def counted(jobs: Iterable[Job], *, paused: bool = False) -> str:
     for job in jobs:
         word = _word(job, paused=paused)
         counts[word] = counts.get(word, 0) + 1
-    return ", ".join(f"{counts[word]:,} {word}" for word in (*WORDS.values(), "paused") if word in counts)
+    return ", ".join(f"{counts[word]:,} {word}" for word in (*WORDS.values(), "paused", LEFT_OUT) if word in counts)
 
 
 def _word(job: Job, *, paused: bool) -> str:
     """A parent goes on while all below it waits; people would not call that running."""
+    if job.left_out:
+        return LEFT_OUT
     if job.phase is Phase.ORCHESTRATION and job.status is JobStatus.RUNNING and job.stats.pending:
         return WORDS[job.status] if job.stats.running else "paused" if paused else "waiting"
     return WORDS[job.status]

@@ -88,7 +88,7 @@ class Digest:
     def not_done(self) -> Sequence[Reason]:
         """Why operations of the period were not done, each time counted."""
         ends = (JobStatus.FAILED, JobStatus.DEFERRED, JobStatus.CANCELLED)
-        found = (entry for entry in self.entries if entry.job.status in ends)
+        found = (entry for entry in self.entries if entry.job.status in ends or entry.job.withheld)
         return reasons((entry.why, f"{entry.database} {entry.operation}") for entry in found)
 
     @cached_property

@@ -31,9 +31,13 @@ class RunReport:
 
     @cached_property
     def not_done(self) -> Sequence[Entry]:
-        """What was due and was not done: failures first, then what was put off, longest first, then what was ended."""
-        rank = {JobStatus.FAILED: 0, JobStatus.DEFERRED: 1, JobStatus.CANCELLED: 2}
-        found = [entry for entry in self.entries if entry.job.status in rank]
+        """What was due and was not done: failures first, then what was put off, longest first, then what was ended, then left out."""
+        rank = {JobStatus.FAILED: 0, JobStatus.DEFERRED: 1, JobStatus.CANCELLED: 2, JobStatus.SKIPPED: 3}
+        found = [
+            entry
+            for entry in self.entries
+            if entry.job.withheld or (entry.job.status in rank and entry.job.status is not JobStatus.SKIPPED)
+        ]
         return sorted(found, key=lambda entry: (rank[entry.job.status], -entry.in_a_row))
 
     @cached_property
@@ -43,8 +47,8 @@ class RunReport:
 
     @cached_property
     def not_needed(self) -> Sequence[Reason]:
-        """What needed nothing, or was left out, by its reason."""
-        skipped = (entry for entry in self.entries if entry.job.status is JobStatus.SKIPPED)
+        """What needed nothing, by its reason."""
+        skipped = (entry for entry in self.entries if entry.job.status is JobStatus.SKIPPED and not entry.job.withheld)
         return reasons((entry.why, f"{entry.database} {entry.operation}") for entry in skipped)
 
     @cached_property
