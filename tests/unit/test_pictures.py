@@ -115,6 +115,19 @@ def test_points_on_the_line_were_predicted_right() -> None:
     assert above(late) > 50
 
 
+def test_marks_of_an_axis_do_not_lie_on_each_other() -> None:
+    points = [Point(predicted=low, actual=low, kind="check", note="") for low in (0.01, 0.1, 100)]
+    tree = parsed(scatter(points, title="a", told=words.duration))
+    floor = [each for each in tree.iter() if each.get("class") == "tick" and each.get("y") == "392"]
+    wide = [6 * len(each.text or "") for each in floor]
+    begins = [
+        float(each.attrib["x"]) - (size if each.get("text-anchor") == "end" else size / 2)
+        for each, size in zip(floor, wide, strict=True)
+    ]
+    assert len(floor) > 2
+    assert all(begin + size < after for begin, size, after in zip(begins, wide, begins[1:], strict=False))
+
+
 def test_squares_grow_by_their_area_and_have_the_colour_of_their_share() -> None:
     tree = parsed(drawn_heatmap("a"))
     squares = [each for each in tree.iter() if each.get("class", "").startswith("heat-")]

@@ -9,6 +9,8 @@ from dbupkeep.views.pictures.svg import Scale, Svg, element, line, link, picture
 
 SIDE = 420.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 14.0, 14.0, 44.0
+LETTER = 6.2
+"""How wide a letter of a mark is, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +41,16 @@ def scatter(points: Sequence[Point], *, title: str, told: Callable[[float], str]
 
 
 def _axes(marks: Sequence[float], x: Scale, y: Scale, told: Callable[[float], str]) -> Iterator[Svg]:
-    every = -(-len(marks) // 6)
+    every, taken = -(-len(marks) // 6), 0.0
     for number, value in enumerate(marks):
         yield line(x(value), TOP, x(value), SIDE - BOTTOM, kind="grid")
         yield line(LEFT, y(value), SIDE - RIGHT, y(value), kind="grid")
         if number % every == 0:
-            yield text(x(value), SIDE - BOTTOM + 16, told(value), kind="tick", anchor=_anchor(number, len(marks)))
+            anchor, wide = _anchor(number, len(marks)), len(told(value)) * LETTER
+            begins = x(value) - (wide if anchor == "end" else wide / 2)
+            if begins > taken:
+                yield text(x(value), SIDE - BOTTOM + 16, told(value), kind="tick", anchor=anchor)
+                taken = begins + wide + LETTER
             yield text(LEFT - 8, y(value) + 4, told(value), kind="tick", anchor="end")
     yield text((LEFT + SIDE - RIGHT) / 2, SIDE - 6, "predicted →", kind="axis", anchor="middle")
     yield text(LEFT, TOP - 2, "↑ actual", kind="axis")
