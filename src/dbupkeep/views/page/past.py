@@ -32,7 +32,7 @@ class Tally:
 
     run: Job
     gained: int
-    total: int | None  # bytes of all that was maintained by then
+    total: int | None  # bytes of all that was ever maintained, then; before its first time as big as at that time
 
     def bar(self, href: str, *, days: bool) -> Bar:
         """For the picture; labelled by its day, or else by its time."""

@@ -21,7 +21,7 @@ class Bar:
     label: str  # short, under its bar
     note: str  # what it is, in words
     gained: int  # bytes
-    total: int | None = None  # bytes of all that was maintained, after it
+    total: int | None = None  # bytes of all that was ever maintained, after it
     href: str = ""
 
 
