@@ -136,6 +136,36 @@ def test_keys(troubled: Site, visit: Visit) -> None:
     page.wait_for_url("**/history")
 
 
+def test_keys_go_over_the_squares_of_databases(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes("/databases")
+    page.keyboard.press("j")
+    expect(page.locator(".heatmap a").first).to_be_focused()
+    page.keyboard.press("j")
+    expect(page.locator(".heatmap a").nth(1)).to_be_focused()
+
+
+def test_buttons_stay_in_their_row_while_one_is_asked_once_more(site: Site, visit: Visit) -> None:
+    run = site.submit("app.db")
+    page = visit(site.url).comes(f"/runs/{run.id}")
+    row = [page.get_by_role("button", name="Pause"), page.get_by_text("Cancel…"), page.get_by_text("Limits…")]
+    before = [each.bounding_box() for each in row]
+    page.get_by_text("Cancel…").click()
+    expect(page.get_by_role("button", name="Cancel this run")).to_be_visible()
+    assert [each.bounding_box() for each in row] == before
+
+
+def test_a_phone_has_room_for_reasons_and_says_where_a_picture_goes_on(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes(viewport={"width": 375, "height": 800}, has_touch=True)
+    places = page.locator(".top nav a").evaluate_all("all => new Set(all.map(each => each.offsetTop)).size")
+    assert places == 1, "one row of places"
+    assert page.locator(".item .why").first.evaluate("it => it.clientWidth") > 280
+    page.goto(f"{troubled.url}/schedule")
+    said = page.locator("figcaption").first.evaluate("it => getComputedStyle(it, '::before').content")
+    assert "push it to the side" in said
+    names = page.locator("section:has(#targets) td.name:first-child")
+    assert names.evaluate_all("all => all.map(each => each.getClientRects()[0].height < 60)") == [True, True]
+
+
 def test_a_phone_needs_no_scrolling_to_the_side(troubled: Site, visit: Visit) -> None:
     troubled.submit("a-database-with-a-very-long-name-that-has-no-place-to-break-at-all-in-it.db")
     troubled.work()
@@ -157,7 +187,7 @@ def test_without_script_everything_is_there_and_buttons_work(site: Site, visit: 
     page.get_by_role("button", name="Pause").click()
     expect(page.locator(".notice")).to_contain_text("Paused")
     page.get_by_text("Cancel…").click()
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel this run").click()
     site.await_status(run.id, "cancelled")
     for place in site.places():
         page.goto(f"{site.url}{place}")

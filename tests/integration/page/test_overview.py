@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -29,6 +31,7 @@ def test_what_was_not_done_is_told_with_why_and_what_to_do(troubled: Site, visit
     expect(items.nth(0).locator("code")).to_have_text("dbupkeep retry")
     expect(items.nth(1)).to_contain_text("busy.db check deferred")
     expect(page.locator("section:has(#next) .item")).to_have_count(2)
+    assert re.search(r"(ago|now) Try again", " ".join((items.nth(0).text_content() or "").split()))
 
 
 def test_what_was_not_done_can_be_tried_again_from_there(troubled: Site, visit: Visit) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dbupkeep.jobs import Job, JobStatus, Phase
 from dbupkeep.lifecycle import RETRIABLE
@@ -17,6 +17,7 @@ class Button:
     label: str
     promise: str  # what happens then
     grave: bool = False  # asked once more before it is done
+    sure: str = ""  # what a grave one is called when it is asked once more, where its label does not say of what
 
 
 PAUSE = Button(verb="pause", label="Pause", promise="Starts nothing new; what runs goes on.")
@@ -57,7 +58,9 @@ def of_run(run: Job) -> Sequence[Button]:
     if run.cancel_requested:
         return []
     pausing = [] if not run.is_root else [RESUME] if run.paused else [PAUSE]
-    return [*pausing, *([] if run.stop_requested else [STOP]), CANCEL_RUN]
+    of_what = "this run" if run.is_root else "this database"
+    stop = replace(STOP, sure=f"Stop {of_what} after what runs")
+    return [*pausing, *([] if run.stop_requested else [stop]), replace(CANCEL_RUN, sure=f"Cancel {of_what}")]
 
 
 def of_operation(job: Job) -> Sequence[Button]:

@@ -168,7 +168,7 @@ function moved(jobs) {
 
 // --- Keys -----------------------------------------------------------------------------------------------------------------
 
-const ROWS = "summary.row, a.row-link, [data-row]";
+const ROWS = "summary.row, a.row-link, .heatmap a, [data-row]";
 const PLACES = { o: "", d: "databases", h: "history", s: "schedule" };
 let going = false;
 
