@@ -317,6 +317,15 @@ def test_a_schedule_in_plain_words(served: Service) -> None:
     assert len(job["next"]) == 3
 
 
+def test_the_next_times_are_told_in_the_zone_of_the_job(served: Service) -> None:
+    window = '[windows.dawn]\nopen = "15 1 * * *"\nlasts = "1h"\n[jobs.nightly]'
+    when = 'schedule = "15 1 * * *"\ntimezone = "Asia/Kolkata"\nwindow = "dawn"'
+    served.write(when, NIGHTLY.replace("[jobs.nightly]", window))
+    told = served.cli("schedule").out
+    assert re.search(r"next .* 01:15:00 IST, .* 01:15:00 IST", told), told
+    assert re.search(r"window .*0[12]:15:00 IST", told), told
+
+
 def test_a_job_keeps_to_its_window_also_when_a_person_starts_it(served: Service) -> None:
     served.script.let("vacuum")
     window = '[windows.new_year]\nopen = "0 0 1 1 *"\nlasts = "1s"\n[jobs.nightly]\nwindow = "new_year"'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -46,7 +47,7 @@ def _lines(view: Scheduled, now: datetime) -> Iterator[str]:
     yield f"{words.name(view.job.name)} · {in_words(view.job.schedule)}"
     when_due, looked, held = view.job.schedule.when_due, view.standing.looked, view.standing.held
     if view.coming:
-        yield f"  {'looks ' if when_due else 'next  '}  {', '.join(words.moment(due) for due in view.coming)}"
+        yield f"  {'looks ' if when_due else 'next  '}  {_times(view)}"
     elif (view.job.schedule.every or when_due) and view.last and not view.last.ended:
         yield f"  {'looks ' if when_due else 'next  '}  after its last run has ended"
     if looked:
@@ -54,21 +55,30 @@ def _lines(view: Scheduled, now: datetime) -> Iterator[str]:
     if view.job.window:
         yield f"  window  {_window_said(view, now)}"
     if held:
-        yield f"  waits   the {'look' if when_due else 'run'} due {words.moment(held.due)}: {words.name(held.reason)}"
+        yield f"  waits   the {'look' if when_due else 'run'} due {_at(held.due, view.job.schedule.timezone)}: {words.name(held.reason)}"
     if view.standing.missed:
         missed = view.standing.missed
-        yield f"  missed  the run due {words.moment(missed.due)} was left out: {words.name(missed.reason)}"
+        yield f"  missed  the run due {_at(missed.due, view.job.schedule.timezone)} was left out: {words.name(missed.reason)}"
     yield f"  last    {_last_said(view, now)}"
+
+
+def _times(view: Scheduled) -> str:
+    return ", ".join(_at(due, view.job.schedule.timezone) for due in view.coming)
+
+
+def _at(moment: datetime | None, timezone: str) -> str:
+    """A moment in a job's own time zone, with its abbreviation: a change of the clocks may be before the next one."""
+    return "–" if moment is None else f"{moment.astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _window_said(view: Scheduled, now: datetime) -> str:
     window, opening = view.job.window, view.opening
     name = words.name(window.name) if window else ""
-    if opening is None:
+    if window is None or opening is None:
         return f"{name}: never opens again"
     if opening.opens <= now:
-        return f"{name}: open until {words.moment(opening.closes)}"
-    return f"{name}: closed; opens {words.moment(opening.opens)}, closes {words.moment(opening.closes)}"
+        return f"{name}: open until {_at(opening.closes, window.timezone)}"
+    return f"{name}: closed; opens {_at(opening.opens, window.timezone)}, closes {_at(opening.closes, window.timezone)}"
 
 
 def _last_said(view: Scheduled, now: datetime) -> str:
