@@ -278,7 +278,7 @@ class Lifecycle:
         return self._act("cancel", job_id, by, work)
 
     def stop(self, job_id: str, *, by: str = "") -> Job:
-        """Have a run, or a database of one, end after what runs now: what waits ends at once. Final; safe to repeat.
+        """Have a run, or a database of one, end after what runs now: what waits ends at once. A retry reopens it; safe to repeat.
 
         Raises `IllegalTransition` when it has ended, and for an operation, after which nothing comes.
         """

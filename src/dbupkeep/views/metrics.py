@@ -132,7 +132,7 @@ FAMILIES: tuple[Family, ...] = (
            help="1, for the version that answers.",
            of=lambda _: [((dbupkeep.__version__, platform.python_version()), 1)]),
     Family(name="dbupkeep_runs", kind=CounterMetricFamily, labels=("outcome",), of=_counts("runs"),
-           help="Runs that ended, by outcome."),
+           help="Endings of runs, by outcome; a run that is retried ends, and counts, again."),
     Family(name="dbupkeep_operations", kind=CounterMetricFamily, labels=(*_KIND, "outcome"), of=_counts("operations"),
            help="Operations that ended, by outcome: completed, failed, skipped, deferred, cancelled."),
     Family(name="dbupkeep_operation_duration_seconds", kind=HistogramMetricFamily, labels=_KIND, histogram="durations",

@@ -53,7 +53,7 @@ def cancel(request: Request, desk: AtDesk, caller: Operator, job_id: JobId) -> R
 
 @router.post("/jobs/{job_id}/stop", response_model=Done, responses=REFUSALS)
 def stop(request: Request, desk: AtDesk, caller: Operator, job_id: JobId) -> Response:
-    """Have a run, or a database of one, end after what runs now; what had not started is given up. Final; safe to repeat."""
+    """Have a run, or a database of one, end after what runs now; what had not started is given up. `retry` reopens it; safe to repeat."""
     job = _verbs(request, desk, job_id).stop(job_id, by=caller.name)
     return _done(request, desk, job, sayings.stopped(job))
 

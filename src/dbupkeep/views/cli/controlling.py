@@ -49,7 +49,7 @@ def cancel(console: Console, job_id: str) -> int:
 )
 @common
 def stop(console: Console, job_id: str, *, after_current: bool) -> int:  # noqa: ARG001 - scripts may want to say it
-    """End a run, or a database of one, after what runs now: what waits is given up. Unlike a pause it is final."""
+    """End a run, or a database of one, after what runs now: what waits is given up. Only `retry` opens it again."""
 
     def said(job: Job) -> str:
         if job.status.ended:
