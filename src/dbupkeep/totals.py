@@ -56,6 +56,10 @@ class Totals:
         if len(series) > MOST:
             del series[min(series, key=lambda each: series[each]["at"])]
 
+    def forget(self, family: str, labels: Labels) -> None:
+        """Keep a state no longer: it is not known any more."""
+        self._family(family).pop(_key(labels), None)
+
     def ended(self, end: Reckoned) -> None:
         """Count an operation that has ended."""
         kind = (end.engine, end.operation)

@@ -76,6 +76,9 @@ class TotalsFollower:
         if plan is None or plan.get("fleet"):
             return
         facts, target = plan["facts"], (job.name,)
+        if not facts["version"]:  # it could not be looked at: a file that is not there has no size
+            totals.forget("database_bytes", target)
+            return
         at = datetime.fromisoformat(facts["surveyed_at"])
         totals.state("database_bytes", target, facts["bytes"], at)
         age = facts.get("values", {}).get("database_age")

@@ -96,6 +96,15 @@ def test_a_survey_says_how_far_the_wraparound_is_and_a_fleet_does_not_count_by_f
     assert dict(fresh.states("database_bytes")) == {}
 
 
+def test_a_database_that_is_not_there_has_no_size(bench: Any) -> None:
+    bench.run()
+    assert dict(count(bench).states("database_bytes")) == {("a",): 1 << 20}
+    parent = bench.app.reader.children(bench.run().id)[1]
+    facts = {**plan_document(bench, parent)["facts"], "version": "", "bytes": 0}  # as `submit_failed` leaves them
+    bench.app.lifecycle.keep("plan", parent.plan_id, plan_document(bench, parent, facts=facts))
+    assert dict(count(bench).states("database_bytes")) == {}
+
+
 def test_families_of_states_stay_small() -> None:
     totals, now = Totals({}), SystemClock().now()
     for number in range(MOST + 10):
