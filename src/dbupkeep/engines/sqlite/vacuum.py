@@ -86,6 +86,8 @@ def _judge(item: PlanItem, before: Sizes, after: Sizes) -> tuple[Effective, str]
     text = (
         f"{words.size(before.bytes)} became {words.size(after.bytes)}, predicted was a gain of {words.size(predicted)}"
     )
+    if predicted <= 0 and gain <= 0:  # by force alone
+        return Effective.NO, f"nothing was to be gained: {words.size(before.bytes)} became {words.size(after.bytes)}"
     good = gain >= _ABOUT * predicted
     return (Effective.YES if good else Effective.NO), text
 

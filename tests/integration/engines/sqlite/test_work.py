@@ -119,6 +119,15 @@ def test_replacement_at_the_last_moment_is_found_by_sqlite_itself(lab: Any) -> N
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("policy", [Policy(force=True), IN_PLACE])
+def test_a_forced_vacuum_that_had_nothing_to_gain_was_of_no_effect(lab: Any, policy: Policy) -> None:
+    path = lab.make(free=0.0)
+    lab.done(path, lab.planned(path, Operation.VACUUM, policy))
+    _, evidence = lab.done(path, lab.planned(path, Operation.VACUUM, policy))
+    assert evidence.effective == "no"
+    assert evidence.reason.startswith("nothing was to be gained")
+
+
 def test_vacuum_waits_for_a_lock_and_goes_on_when_it_is_free(lab: Any) -> None:
     path = lab.make()
     item = lab.planned(path, Operation.VACUUM, lock_wait=5.0, lock_tries=1)
