@@ -34,6 +34,7 @@ from dbupkeep.views.cli.serving import Asked, listening
 from dbupkeep.views.cli.systemd import notify
 from dbupkeep.views.cli.workers import Workers
 from dbupkeep.views.cli.working import grace_option
+from dbupkeep.views.counting import of_databases
 
 if TYPE_CHECKING:
     from dbupkeep.app import App
@@ -251,7 +252,7 @@ class Service:
                 self._shown[job.id] = job
         for job_id in [known for known in self._shown if known not in now]:
             if ended := self.app.reader.job(job_id):
-                self.console.say(f"{_now(self.app)}  {_ended(ended)}")
+                self.console.say(f"{_now(self.app)}  {_ended(of_databases(self.app.reader, ended))}")
             del self._shown[job_id]
         self._shown.update(now)
 

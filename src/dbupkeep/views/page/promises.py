@@ -24,7 +24,7 @@ PAUSE = Button(verb="pause", label="Pause", promise="Starts nothing new; what ru
 RESUME = Button(verb="resume", label="Resume", promise="Goes on with what waits.")
 STOP = Button(
     verb="stop", label="Stop after current", grave=True,
-    promise="What runs comes to its end, what waits is given up. This is final for this run; the next run does it.",
+    promise="What runs comes to its end, what waits is given up. A retry or the next run does it.",
 )  # fmt: skip
 CANCEL_RUN = Button(
     verb="cancel", label="Cancel", grave=True,
