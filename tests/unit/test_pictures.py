@@ -157,6 +157,17 @@ def test_a_window_over_midnight_has_a_part_on_each_day() -> None:
     assert len(numbers(parsed(drawn_calendar("a")), "block overruns", "width")) == 1
 
 
+def test_what_runs_all_day_is_a_thin_band_on_each_day_and_no_block() -> None:
+    runs = [
+        Span(name=name, begins=NOW, ends=NOW + timedelta(days=14), note=f"{name} every 2 min", band=True)
+        for name in ("a", "b")
+    ]
+    tree = parsed(calendar(NOW.date(), 14, windows=[], runs=runs, now=NOW))
+    tops = numbers(tree, "band", "y")
+    assert len(set(tops)) == len(tops) == 28, "none lies on another"
+    assert not [each for each in tree.iter() if each.get("class", "").startswith("block")]
+
+
 def test_an_hour_is_as_wide_in_each_row() -> None:
     hours = [Span(name="", begins=NOW.replace(hour=h), ends=NOW.replace(hour=h + 1)) for h in (1, 9, 22)]
     tree = parsed(calendar(date(2026, 11, 24), 1, windows=[], runs=hours, now=NOW))

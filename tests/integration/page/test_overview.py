@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from dbupkeep.definitions import Schedule
 from dbupkeep.testing.pair_kit import eventually
-from tests.integration.page.served import Site, Visit
+from tests.integration.page.served import TOKEN, Site, Visit, configuration, site_on
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine("chromium")]
 
@@ -104,3 +108,36 @@ def test_a_page_that_nobody_sees_has_no_stream(site: Site, visit: Visit) -> None
     page.evaluate(HIDDEN, False)
     expect(page.locator(".line")).to_have_text("live")
     expect(page.locator("table.runs")).to_contain_text("app.db")
+
+
+def test_a_job_by_the_minute_is_a_band_over_all_days(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visit: Visit
+) -> None:
+    monkeypatch.setenv("DBUPKEEP_TOKEN", TOKEN)
+    config = configuration()
+    often = replace(config.jobs["by hand"], name="often", schedule=Schedule(every=timedelta(minutes=2)))
+    with site_on(tmp_path, replace(config, jobs={**config.jobs, "often": often})) as site:
+        page = visit(site.url).comes("/schedule")
+        expect(page.locator(".calendar .band")).to_have_count(14)
+        expect(page.locator("section:has(#days)")).to_contain_text("over all days: often every 2 min")
+        expect(page.locator(".calendar .small")).to_have_count(0)
+
+
+def test_a_second_start_says_that_a_run_goes_on_already(site: Site, visit: Visit) -> None:
+    page = visit(site.url).comes("/schedule")
+    item = page.locator(".item", has_text="by hand")
+    expect(item).not_to_contain_text("goes on already")
+    item.get_by_role("button", name="Start now").click()
+    page.wait_for_url("**/runs/**")
+    first = page.url
+    assert page.locator(".notice").count() == 0
+    page.goto(f"{site.url}/schedule")
+    expect(item).to_contain_text("a run of it goes on already")
+    item.get_by_role("button", name="Start now").click()
+    page.wait_for_url("**/runs/**")
+    expect(page.locator(".notice")).to_contain_text("goes on already: this one waits where they meet.")
+    assert page.locator(".notice a").evaluate("it => it.href") == first
+    site.work()
+    expect(page.locator(".notice")).to_have_count(0)
+    page.goto(f"{site.url}/schedule")
+    expect(item.locator(".why").first).to_have_text(re.compile("^takes about"))

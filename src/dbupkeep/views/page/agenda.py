@@ -18,7 +18,7 @@ from dbupkeep.views.scheduled import Scheduled, in_words
 DAYS = 14
 
 MOST = 400
-"""Due times of one job that are drawn; a job by the minute would have thousands."""
+"""Due times of one job up to which each is drawn; a job by the minute would have thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,17 @@ def windows(found: Iterable[Appointment], now: datetime, until: datetime) -> Seq
 
 def runs(found: Iterable[Appointment], until: datetime) -> Sequence[Span]:
     """The runs to come, as long as they will take by their past."""
-    return [_run(each, due) for each in found for due in each.dues(until)]
+    return [span for each in found for span in _runs(each, until)]
+
+
+def _runs(each: Appointment, until: datetime) -> Sequence[Span]:
+    """The runs of one job; of more than are drawn one by one, a single band over all days."""
+    found = [_run(each, due) for due in each.dues(until)]
+    if len(found) < MOST:
+        return found
+    note = f"{words.name(each.job.name, width=24)} {each.when}"
+    overruns = any(run.overruns for run in found)
+    return [Span(name=found[0].name, begins=found[0].begins, ends=until, note=note, overruns=overruns, band=True)]
 
 
 def _run(each: Appointment, due: datetime) -> Span:

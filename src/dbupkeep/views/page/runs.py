@@ -37,6 +37,9 @@ REPORTED = 50_000
 
 BEGUN = (JobStatus.RUNNING, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.DEFERRED)
 
+GOING = 200
+"""Runs that go on among which one of the same name is looked for."""
+
 WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
 
 
@@ -64,6 +67,7 @@ def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1, 
         course=drawn,
         listing=listing(job, children, reader.children, wanted, page, at=at),
         problems=_problems(children),
+        other=_other(reader, job),
         buttons=promises.of_run(job),
         wanted=wanted,
         suggestions=filters.SUGGESTIONS,
@@ -123,6 +127,14 @@ def _gained_by(memory: Memory) -> Callable[[Job], str]:
         return words.size(gained) if gained > 0 else ""
 
     return said
+
+
+def _other(reader: Reader, run: Job) -> Job | None:
+    """An older run of the same name that goes on as well, so that this one waits for what it holds."""
+    if run.status.ended or not run.is_root:
+        return None
+    going = reader.jobs(JobQuery(roots=True, statuses=(JobStatus.PENDING, JobStatus.RUNNING)), limit=GOING).jobs
+    return next((each for each in going if each.name == run.name and each.created_at < run.created_at), None)
 
 
 def _is_paused(reader: Reader, job: Job) -> bool:

@@ -33,6 +33,7 @@ def schedule(sheet: ToLook) -> HTMLResponse:
         served=is_served(sheet.reader, sheet.now),
         picture=calendar(now.date(), DAYS, windows=windows, runs=runs, now=now),
         runs=sorted(runs, key=lambda run: run.begins)[:TABLED],
+        bands=[run for run in runs if run.band],
         overruns=[run for run in runs if run.overruns],
         targets=config.targets.values(),
         file=config.file,

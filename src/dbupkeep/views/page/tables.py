@@ -66,7 +66,11 @@ def square_rows(found: Iterable[Known]) -> Rows:
 def run_rows(found: Iterable[Span]) -> Rows:
     """Runs to come."""
     return [
-        (each.name, f"{each.begins:%a %d %b %H:%M}", f"{each.ends:%H:%M:%S}", "no" if each.overruns else "yes") for each in found
+        (
+            each.note if each.band else each.name, f"{each.begins:%a %d %b %H:%M}",
+            "again and again" if each.band else f"{each.ends:%H:%M:%S}", "no" if each.overruns else "yes",
+        )
+        for each in found
     ]  # fmt: skip
 
 

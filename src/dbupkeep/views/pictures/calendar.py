@@ -18,6 +18,9 @@ NEAR = 4.0
 LETTER = 6.4
 """How wide a letter is, about."""
 
+THIN, BANDS = 4.0, 5
+"""How high a band is, and how many of them a day has room for."""
+
 OFTEN = 4
 """Runs of one job on a day up to which each is drawn in full with its name."""
 
@@ -31,6 +34,7 @@ class Span:
     ends: datetime
     note: str = ""
     overruns: bool = False  # of a run: it would not fit its window
+    band: bool = False  # of runs that follow each other too closely to be drawn one by one
 
 
 def calendar(first: date, days: int, *, windows: Sequence[Span], runs: Sequence[Span], now: datetime) -> Svg:
@@ -64,7 +68,18 @@ def _day(day: date, y: float, x: Scale, windows: Sequence[Span], runs: Sequence[
                 x(part[0]), y + 2, x(part[1]) - x(part[0]), ROW - 4, element("title", window.note or window.name),
                 kind="window", radius=3,
             )  # fmt: skip
-    yield from _runs([(run, part) for run in runs if (part := _part(run, day))], y, x)
+    parts = [(run, part) for run in runs if (part := _part(run, day))]
+    yield from _bands([(run, part) for run, part in parts if run.band], y, x)
+    yield from _runs([(run, part) for run, part in parts if not run.band], y, x)
+
+
+def _bands(found: Sequence[tuple[Span, tuple[float, float]]], y: float, x: Scale) -> Iterator[Svg]:
+    """What runs all day long, each as a thin band of its own at the foot of the day."""
+    for number, (run, (begins, ends)) in enumerate(found[:BANDS], start=1):
+        kind = "band overruns" if run.overruns else "band"
+        yield rect(
+            x(begins), y + ROW - THIN * number, x(ends) - x(begins), THIN - 1, element("title", run.note), kind=kind
+        )
 
 
 def _runs(found: Sequence[tuple[Span, tuple[float, float]]], y: float, x: Scale) -> Iterator[Svg]:
