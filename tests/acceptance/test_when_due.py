@@ -97,6 +97,7 @@ def test_a_changed_configuration_is_looked_at_anew_and_a_fault_is_said(place: Pl
     eventually("it has looked", lambda: place.told()["looked"])
     place.write(interval="300ms", url=f"sqlite://{place.file}.gone")
     found = eventually("it says why it could not look", lambda: (place.told()["looked"] or {}).get("faults"))
+    assert found
     assert "app.db.gone" in found[0]
     assert "could not look: " in place.cli("schedule").out
     assert "could not be seen" in place.cli("health").out
