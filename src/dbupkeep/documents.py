@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from dbupkeep.audit import Entry
 from dbupkeep.codec import rfc3339, to_json
@@ -134,14 +134,20 @@ def _tree(job: Job, children_of: Callable[[str], Sequence[Job]]) -> tuple[Docume
     progress = progress_of(job, running, still_growing=growing)
     document = job_document(job, running=running, still_growing=growing)
     document["jobs"] = [child for child, _ in found]
-    document["blocking_seconds"] = round(sum(blocking_of(child) for child in document["jobs"]), 3)
+    document["blocking_seconds"] = together(blocking_of(child) for child in document["jobs"])
     return document, replace(job, progress=to_json(progress))
 
 
-def blocking_of(document: Mapping[str, Any]) -> float:
-    """For how many seconds others had to wait for a job of this document, or for all below it."""
+def blocking_of(document: Mapping[str, Any]) -> float | None:
+    """For how many seconds others had to wait for a job of this document, or for all below it; None: nobody looked."""
     kept = document if "jobs" in document else document["result"] or {}
-    return float(kept.get("blocking_seconds") or 0.0)
+    return cast("float | None", kept.get("blocking_seconds"))
+
+
+def together(seconds: Iterable[float | None]) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    known = [each for each in seconds if each is not None]
+    return round(sum(known), 3) if known else None
 
 
 def _progress(job: Job, running: Iterable[Job], *, still_growing: bool) -> Document:

@@ -65,6 +65,7 @@ class Work:
 
     seconds: float
     stall_seconds: float | None = None  # how long other writers were really kept out, at most
+    blocking_seconds: float | None = None  # how long others waited for it; None where the engine does not look at that
     before: Mapping[str, Value] = field(default_factory=dict)
     values: Mapping[str, Value] = field(default_factory=dict)
     messages: tuple[str, ...] = ()  # the product's own words

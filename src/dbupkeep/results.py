@@ -34,7 +34,7 @@ class Reckoned:
     seconds: float | None  # None: it never ran
     given_back: int  # never negative: growth is no negative gain
     lock_wait: float | None  # of the operation itself; None where its engine does not say
-    blocking: float  # for how long others had to wait for it
+    blocking: float | None  # for how long others had to wait for it; None where its engine does not look at that
     overrun: float  # how long it went on after its time was over
     in_a_row: int  # of a deferred one: runs in a row that put it off
     error_kind: str
@@ -65,7 +65,7 @@ def reckon(recorded: Recorded, job: Job) -> Reckoned:
         seconds=_seconds(recorded, job, result),
         given_back=given_back(result),
         lock_wait=_number(values, "lock_wait_seconds"),
-        blocking=_number(result, "blocking_seconds") or 0.0,
+        blocking=_number(result, "blocking_seconds"),
         overrun=_number(result, "overrun_seconds") or 0.0,
         in_a_row=event.in_a_row if isinstance(event, JobDeferred) else 0,
         error_kind=str(error.get("kind", "")),

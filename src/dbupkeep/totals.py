@@ -70,7 +70,8 @@ class Totals:
         self.add("reclaimed", kind, end.given_back)
         self.add("ineffective", kind, end.ineffective)
         self.add("overrun", (), end.overrun)
-        self.add("blocking", (end.engine,), end.blocking)
+        if end.blocking is not None:
+            self.add("blocking", (end.engine,), end.blocking)
         if end.seconds is not None:
             self.observe("durations", kind, end.seconds)
         if end.lock_wait is not None:

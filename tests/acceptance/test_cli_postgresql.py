@@ -241,3 +241,12 @@ def test_a_run_keeps_its_budget_of_blocking_and_tells_it(cli: Cli, newest: Workb
     other = next(job for job in document["jobs"] if job["config"].get("object") == "public.u")
     assert (other["status"], "is not begun" in other["reason"]) == ("deferred", True)
     assert "others waited" in cli("show", document["id"]).out
+
+
+def test_where_nobody_waited_that_is_told(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    document = cli("run", newest.database.url, "--operations", "vacuum", "--force", "-t", "t", "--json").json
+    (done,) = [job for job in document["jobs"] if job["status"] == "completed"]
+    assert done["result"]["blocking_seconds"] == 0
+    assert document["blocking_seconds"] == 0
+    assert "<dt>others waited</dt><dd>0 ms</dd>" in cli("report", "--html").out

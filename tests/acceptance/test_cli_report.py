@@ -139,3 +139,11 @@ def test_what_cannot_be_reported(cli: Cli, mixed: str, arguments: tuple[str, ...
     refused = cli("report", *arguments)
     assert refused.code == 2
     assert said in refused.err
+
+
+def test_how_long_others_waited_is_not_told_of_an_engine_that_does_not_look_at_it(cli: Cli, mixed: str) -> None:
+    document = cli("report", "--json").json
+    assert document["blocking_seconds"] is None
+    assert cli("show", mixed, "--json").json["blocking_seconds"] is None
+    assert not [each for each in document["done"] if "blocking_seconds" in each["result"]]
+    assert "others waited" not in cli("report", "--html").out

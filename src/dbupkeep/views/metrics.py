@@ -146,7 +146,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(name="dbupkeep_lock_wait_seconds", kind=HistogramMetricFamily, labels=("engine",), histogram="lock_waits",
            help="How long operations waited for locks, where their engine can say."),
     Family(name="dbupkeep_blocking_seconds", kind=CounterMetricFamily, labels=("engine",), of=_counts("blocking"),
-           help="For how long others had to wait for operations."),
+           help="For how long others had to wait for operations, where their engine looks at that."),
     Family(name="dbupkeep_window_overrun_seconds", kind=CounterMetricFamily, of=_count("overrun"),
            help="For how long operations that could not be interrupted went on after their window had closed."),
     Family(name="dbupkeep_lost_attempts", kind=CounterMetricFamily, of=_count("attempts_lost"),

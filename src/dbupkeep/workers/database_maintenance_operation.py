@@ -223,4 +223,5 @@ def _result(evidence: Evidence, work: Work, *, recovered: bool = False) -> dict[
         "notices": [to_json(notice) for notice in evidence.notices],
         "recovered": recovered,
     }
-    return {key: value for key, value in result.items() if value not in (None, {}, [], False)}
+    looked_at = {} if work.blocking_seconds is None else {"blocking_seconds": round(work.blocking_seconds, 3)}
+    return {key: value for key, value in result.items() if value not in (None, {}, [], False)} | looked_at

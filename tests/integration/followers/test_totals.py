@@ -38,6 +38,7 @@ def test_ends_are_counted_by_engine_operation_and_outcome(bench: Any) -> None:
         ("scripted", "reindex", "deferred"): 2,
     }
     assert dict(totals.counts("runs")) == {("failed",): 1}
+    assert dict(totals.counts("blocking")) == {}  # no engine looked at that
     assert dict(totals.counts("reclaimed"))["scripted", "vacuum"] == 2  # as scripted: a byte each
     seen = {labels: buckets[-1] for labels, buckets, _ in totals.histograms("durations")}
     assert seen["scripted", "vacuum"] == ("+Inf", 2)

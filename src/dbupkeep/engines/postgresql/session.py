@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Evidence, Leftover, Purpose, Report, Statements, Stop, Work
@@ -27,7 +28,8 @@ class PostgresqlSession:
         self.handle.tell = Statements(report)
         try:
             with self.handle.one_item():
-                return performer(item.operation).run(self.handle, item, report)
+                work = performer(item.operation).run(self.handle, item, report)
+                return replace(work, blocking_seconds=0.0)  # what was seen was reported, and goes before this
         finally:
             self.handle.tell = None
             report.follow(None)

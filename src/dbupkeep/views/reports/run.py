@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dbupkeep.documents import Document, event_document, job_document
+from dbupkeep.documents import Document, event_document, job_document, together
 from dbupkeep.events import Recorded
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.views.reports.entries import Entry, Reason, reasons
@@ -72,9 +72,9 @@ class RunReport:
         return sum(int((entry.job.estimate or {}).get("gain_bytes") or 0) for entry in self.done)
 
     @cached_property
-    def blocking(self) -> float:
-        """Seconds for which others had to wait, of all operations together."""
-        return sum(float((entry.job.result or {}).get("blocking_seconds") or 0.0) for entry in self.entries)
+    def blocking(self) -> float | None:
+        """Seconds for which others had to wait, of all operations together; None where no engine looked at that."""
+        return together((entry.job.result or {}).get("blocking_seconds") for entry in self.entries)
 
     def document(self) -> Document:
         """As JSON."""
@@ -82,7 +82,7 @@ class RunReport:
             "run": job_document(self.root),
             "given_back": self.given_back,
             "predicted": self.predicted,
-            "blocking_seconds": round(self.blocking, 3),
+            "blocking_seconds": self.blocking,
             "done": [entry.document() for entry in self.done],
             "not_done": [entry.document() for entry in self.not_done],
             "unfinished": [entry.document() for entry in self.unfinished],

@@ -97,7 +97,9 @@ class Parent(Job):
     control: Control
     blocking_seconds: Annotated[
         float | None,
-        Field(description="For how long others had to wait for all below it; null where no tree is given."),
+        Field(
+            description="For how long others had to wait for all below it; null where no tree is given, or no engine looks at that."
+        ),
     ]
 
 
@@ -188,7 +190,9 @@ class Report(Given):
     run: Parent
     given_back: Bytes
     predicted: Annotated[int, Field(description="Bytes that were predicted to be given back by what was done.")]
-    blocking_seconds: Annotated[float, Field(description="For how long others had to wait.")]
+    blocking_seconds: Annotated[
+        float | None, Field(description="For how long others had to wait; null where no engine looks at that.")
+    ]
     done: list[ReportedJob]
     not_done: Annotated[
         list[ReportedJob], Field(description="Failures first, then what was put off, then what was ended.")
