@@ -100,7 +100,7 @@ def _parent_lines(job: Job, children_of: ChildrenOf, terminal: Terminal, *, dept
     mark, style = MARKS[job.status]
     gain = _gain(job, children_of)
     back = f"{words.size(gain)} given back" if gain > 0 else ""
-    said = words.listed([state(job) if job.outcome != Outcome.DONE else "", back, took(job)])
+    said = words.listed([state(job) if job.outcome != Outcome.DONE else "", back, took(job, children_of(job.id))])
     row = [Cell(mark, style), Cell(words.name(job.name), "bold"), Cell(said)]
     yield from Table(rows=[row], flexible=(2, 1), indent=2 * (depth + 1)).lines(terminal)
 
@@ -189,7 +189,7 @@ def _verdict(root: Job, children_of: ChildrenOf, terminal: Terminal) -> Iterator
 
 def verdict(root: Job, children_of: ChildrenOf) -> str:
     """The run in one line: `3.3 GiB given back in 38 s · 40 done, 1 skipped`."""
-    gain, time = _gain(root, children_of), took(root)
+    gain, time = _gain(root, children_of), took(root, children_of(root.id))
     idle = root.outcome in (Outcome.DONE, Outcome.NOTHING_TO_DO) and not _worked(root, children_of)
     if gain > 0:
         first = f"{words.size(gain)} given back" + (f" in {time}" if time else "")

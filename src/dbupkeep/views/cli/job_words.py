@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, JobType, Phase
 from dbupkeep.views import words
+from dbupkeep.views.lengths import worked
 from dbupkeep.views.terminal import Terminal, wrap
 
 ChildrenOf = Callable[[str], Sequence[Job]]
@@ -82,8 +83,14 @@ def waits(job: Job) -> bool:
     return job.phase is Phase.ORCHESTRATION and job.status is JobStatus.RUNNING and not job.stats.running
 
 
-def took(job: Job) -> str:
-    """How long an ended job took; empty for one that did nothing."""
+def took(job: Job, below: Sequence[Job] | None = None) -> str:
+    """How long an ended job took; of a database, with what is `below` it, the time that operations of it were at work.
+
+    Empty for one that did nothing.
+    """
     if job.started_at is None or job.finished_at is None or job.status is JobStatus.SKIPPED:
         return ""
+    if below is not None and job.type == JobType.DATABASE_MAINTENANCE_PARENT:
+        seconds = worked(below)
+        return "" if seconds is None else words.duration(seconds)
     return words.duration((job.finished_at - job.started_at).total_seconds())

@@ -105,7 +105,7 @@ def _row(parent: Job, operations: Sequence[Job]) -> list[Cell]:
     part = f"−{words.share(gain / sizes[0])}" if sizes and sizes[0] and gain > 0 else ""
     done = ", ".join(operation_name(job) for job in operations if job.status is JobStatus.COMPLETED)
     return [Cell(mark, style), Cell(words.name(parent.name)), Cell(words.gain(*sizes) if sizes else ""), Cell(part, "green"),
-            Cell(took(parent)), Cell(done if parent.outcome == Outcome.DONE else state(parent), "dim" if parent.outcome == Outcome.DONE else style)]  # fmt: skip
+            Cell(took(parent, operations)), Cell(done if parent.outcome == Outcome.DONE else state(parent), "dim" if parent.outcome == Outcome.DONE else style)]  # fmt: skip
 
 
 def _trouble(operations: Sequence[Job], terminal: Terminal) -> Iterator[str]:

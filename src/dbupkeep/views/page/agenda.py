@@ -12,6 +12,7 @@ from dbupkeep.definitions import JobDefinition
 from dbupkeep.estimates import RECENT, median
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.views import words
+from dbupkeep.views.lengths import run_worked
 from dbupkeep.views.pictures.calendar import Span
 from dbupkeep.views.scheduled import Scheduled, in_words
 
@@ -114,11 +115,12 @@ def _run(each: Appointment, due: datetime) -> Span:
 
 
 def _lasts(reader: Reader, name: str) -> float | None:
-    """How long the last runs of a job took, the middle of them; those that did nothing say nothing."""
+    """How long the last runs of a job were at work, the middle of them; a pause says nothing of the next one."""
     found = reader.jobs(JobQuery(roots=True, target=name), limit=4 * RECENT).jobs
-    took = [
-        (run.finished_at - run.started_at).total_seconds()
+    past = [
+        run
         for run in found
         if run.name == name and run.started_at and run.finished_at and run.outcome in ("done", "partial")
     ][:RECENT]
-    return median(took) if took else None
+    worked = [seconds for run in past if (seconds := run_worked(reader, run)) is not None]
+    return median(worked) if worked else None

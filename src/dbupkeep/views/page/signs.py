@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, Outcome
+from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, JobType, Outcome
 from dbupkeep.views import words
+from dbupkeep.views.lengths import worked
 
 MARKS: Mapping[str, str] = {
     JobStatus.PENDING: "·",
@@ -47,8 +48,14 @@ _ENDED: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def took(job: Job) -> str:
-    """How long an ended job took; empty for one that did nothing."""
+def took(job: Job, below: Sequence[Job] | None = None) -> str:
+    """How long an ended job took; of a database, with what is `below` it, the time that operations of it were at work.
+
+    Empty for one that did nothing.
+    """
     if job.started_at is None or job.finished_at is None or job.status is JobStatus.SKIPPED:
         return ""
+    if below is not None and job.type == JobType.DATABASE_MAINTENANCE_PARENT:
+        seconds = worked(below)
+        return "" if seconds is None else words.duration(seconds)
     return words.duration((job.finished_at - job.started_at).total_seconds())

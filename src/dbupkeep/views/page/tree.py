@@ -12,6 +12,7 @@ from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, JobType, Phase
 from dbupkeep.progress import Progress
 from dbupkeep.views.page.filters import Filter
 from dbupkeep.views.page.promises import Button, of_operation, of_run
+from dbupkeep.views.page.signs import took
 from dbupkeep.views.page.trouble import Sort, sort_of
 from dbupkeep.views.reports.entries import Entry
 
@@ -127,6 +128,7 @@ class Database:
     job: Job
     tables: Sequence[Table]
     progress: Progress
+    took: str = ""  # for how long operations of it were at work
     single: bool = False  # the run is of this one alone
     shown: bool = True  # whether its operations are listed, or it leads to a page of its own
 
@@ -194,10 +196,16 @@ def _within_budget(
         if worth and (job.stats.total <= left or left == BUDGET):
             operations = found or children_of(job.id)
             left -= len(operations)
-            yield Database(job=job, tables=_tables(job, operations), progress=_progress(job, operations))
+            below = children_of(job.id) if found else operations
+            yield Database(
+                job=job,
+                tables=_tables(job, operations),
+                progress=_progress(job, operations),
+                took=took(job, below),
+            )
         else:
-            running = children_of(job.id) if job.status is JobStatus.RUNNING else ()
-            yield Database(job=job, tables=(), progress=_progress(job, running), shown=False)
+            below = children_of(job.id)
+            yield Database(job=job, tables=(), progress=_progress(job, below), took=took(job, below), shown=False)
 
 
 QUIET = (JobStatus.COMPLETED, JobStatus.PENDING, JobStatus.SKIPPED)
@@ -246,7 +254,9 @@ def _of_one(run: Job, children: Sequence[Job], wanted: Filter, page: int, at: st
     holding = (n for n, part in enumerate(pages, 1) if any(row.job.id == at for i in part for row in tables[i].rows))
     number = next(holding, min(max(1, page), max(1, len(pages))))
     on_page = [tables[index] for index in pages[number - 1]] if pages else []
-    database = Database(job=run, tables=on_page, progress=_progress(run, children), single=True)
+    database = Database(
+        job=run, tables=on_page, progress=_progress(run, children), took=took(run, children), single=True
+    )
     return Listing(databases=[database], others=(), page=number, pages=len(pages), total=len(fitting))
 
 
