@@ -118,7 +118,7 @@ def test_points_on_the_line_were_predicted_right() -> None:
 def test_marks_of_an_axis_do_not_lie_on_each_other() -> None:
     points = [Point(predicted=low, actual=low, kind="check", note="") for low in (0.01, 0.1, 100)]
     tree = parsed(scatter(points, title="a", told=words.duration))
-    floor = [each for each in tree.iter() if each.get("class") == "tick" and each.get("y") == "392"]
+    floor = [each for each in tree.iter() if each.get("class") == "tick" and each.get("y") == "392"][::-1]
     wide = [6 * len(each.text or "") for each in floor]
     begins = [
         float(each.attrib["x"]) - (size if each.get("text-anchor") == "end" else size / 2)

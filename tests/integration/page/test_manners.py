@@ -152,6 +152,10 @@ def test_buttons_stay_in_their_row_while_one_is_asked_once_more(site: Site, visi
     page.get_by_text("Cancel…").click()
     expect(page.get_by_role("button", name="Cancel this run")).to_be_visible()
     assert [each.bounding_box() for each in row] == before
+    asked, pause = page.locator(".ask[open] .sure").bounding_box(), before[0]
+    assert asked
+    assert pause
+    assert asked["y"] >= pause["y"] + pause["height"], "below them"
 
 
 def test_a_phone_has_room_for_reasons_and_says_where_a_picture_goes_on(troubled: Site, visit: Visit) -> None:

@@ -41,16 +41,16 @@ def scatter(points: Sequence[Point], *, title: str, told: Callable[[float], str]
 
 
 def _axes(marks: Sequence[float], x: Scale, y: Scale, told: Callable[[float], str]) -> Iterator[Svg]:
-    every, taken = -(-len(marks) // 6), 0.0
-    for number, value in enumerate(marks):
+    every, free = -(-len(marks) // 6), SIDE
+    for number, value in reversed(list(enumerate(marks))):  # of two that meet, the greater one is told
         yield line(x(value), TOP, x(value), SIDE - BOTTOM, kind="grid")
         yield line(LEFT, y(value), SIDE - RIGHT, y(value), kind="grid")
         if number % every == 0:
             anchor, wide = _anchor(number, len(marks)), len(told(value)) * LETTER
             begins = x(value) - (wide if anchor == "end" else wide / 2)
-            if begins > taken:
+            if begins + wide <= free:
                 yield text(x(value), SIDE - BOTTOM + 16, told(value), kind="tick", anchor=anchor)
-                taken = begins + wide + LETTER
+                free = begins - LETTER
             yield text(LEFT - 8, y(value) + 4, told(value), kind="tick", anchor="end")
     yield text((LEFT + SIDE - RIGHT) / 2, SIDE - 6, "predicted →", kind="axis", anchor="middle")
     yield text(LEFT, TOP - 2, "↑ actual", kind="axis")
