@@ -223,3 +223,13 @@ def test_what_a_person_left_out_is_not_what_was_not_needed(cli: Cli, fleet: Path
     assert re.search(r"Not done, and why\n.*analyze: skipped\n +left out by", text), text
     assert "Not needed" not in text
     assert "<dt>not done</dt><dd>1</dd>" in cli("report", "--html").out
+
+
+def test_a_survey_that_a_person_left_out_is_told(cli: Cli, fleet: Path) -> None:
+    one, two, _ = sorted(fleet.glob("*.db"))
+    cli("run", one, two, "--detach", "--operations", "analyze")
+    assert cli("skip", "last/1").code == 0
+    cli("worker", "--drain")
+    assert "left out by" in cli("show", "last").out
+    (withheld,) = cli("report", "--json").json["not_done"]
+    assert withheld["why"].startswith("left out by")

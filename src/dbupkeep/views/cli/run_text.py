@@ -59,7 +59,7 @@ def databases_lines(children: Sequence[Job], children_of: ChildrenOf, terminal: 
     hidden = len(found.parents) - len(shown)
     if hidden:
         yield terminal.paint(f"  … {hidden:,} more databases (dbupkeep show --all lists them)", "dim")
-    for job in (*(job for job in found.discoveries if job.status in _TROUBLE), *found.others):
+    for job in (*(job for job in found.discoveries if job.status in _TROUBLE or job.left_out), *found.others):
         yield f"  {terminal.paint(*MARKS[job.status])} {words.name(job.name)}  {state(job)}"
         yield from aside(job, terminal, 4)
     for problem in found.problems:

@@ -108,7 +108,7 @@ def _going(sheet: Sheet, memory: Memory, run: Job) -> Going:
     watch = Watch(reader=sheet.reader, root_id=run.id, after=sheet.seq)
     look = watch.look()
     return Going(
-        run=run,
+        run=of_databases(sheet.reader, run),
         progress=look.progress,
         running=[(job, watch.place(job)) for job in look.running],
         gained=memory.gain(run),

@@ -98,7 +98,11 @@ def of_run(root: Job, children_of: ChildrenOf, events: Iterable[Recorded]) -> Ru
     below = list(_below(root, root.name, children_of))
     return RunReport(
         root=root,
-        entries=[Entry(job=job, database=name) for job, name in below if job.type != JobType.DATABASE_DISCOVERY],
+        entries=[
+            Entry(job=job, database=name)
+            for job, name in below
+            if job.type != JobType.DATABASE_DISCOVERY or job.withheld
+        ],
         discoveries=[job for job, _ in below if job.type == JobType.DATABASE_DISCOVERY],
         events=list(events),
     )
