@@ -24,6 +24,7 @@ from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery
 from dbupkeep.operations import parse
 from dbupkeep.plans import PlanItem
+from dbupkeep.queue import Delivery
 from dbupkeep.testing.scripted import ScriptedEngine, ScriptedSession
 
 NAMES = "pause_application before_run before_operation after_operation after_run resume_application".split()
@@ -157,6 +158,27 @@ def test_an_application_that_cannot_be_resumed_is_tried_again(bench: Bench) -> N
     assert bench.calls.count("resume_application  done") == 2
     assert bench.calls.count("after_run  done") == 1
     assert bench.owed == {}
+
+
+def test_a_run_that_was_cancelled_while_its_process_was_gone_resumes_the_application_as_it_ends(bench: Bench) -> None:
+    run_id = bench.app.runs.create_run(bench.definition)
+    bench.app.processor.handle(delivery_of(bench, "database_discovery"), "here")
+    lost = delivery_of(bench, "database_maintenance_operation")
+    begun = bench.app.lifecycle.begin(lost, "killed")
+    assert begun is not None
+    assert not bench.app.hooks.before(begun, lambda: False)
+    bench.app.lifecycle.cancel(run_id)
+    bench.app.processor.handle(lost, "the next start")
+    run = bench.app.reader.job(run_id)
+    assert run is not None
+    assert run.status is JobStatus.CANCELLED
+    assert bench.calls[-1].startswith("resume_application")
+    assert bench.owed == {}
+
+
+def delivery_of(bench: Bench, kind: str) -> Delivery:
+    job = bench.app.reader.jobs(JobQuery(types=(kind,), newest_first=False)).jobs[0]
+    return Delivery(job_id=job.id, attempt=max(1, job.attempt), lane=job.lane)
 
 
 @pytest.mark.parametrize("end", ["cancel", "fail"])
