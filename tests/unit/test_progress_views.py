@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from typing_extensions import override
 
 from dbupkeep.events import AttemptLost, Event, JobCompleted, JobFailed, JobStarted, Recorded, RunPaused, StageReached
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase, count
@@ -130,6 +131,7 @@ def test_a_run_never_goes_back_and_counts_what_came_back() -> None:
 class Fleet(Record):
     """A run over one database, with these operations."""
 
+    @override
     def job(self, job_id: str) -> Job | None:
         parent = Job(
             id="root", parent_id="run", correlation_id="run", type=JobType.DATABASE_MAINTENANCE_PARENT,
@@ -141,6 +143,7 @@ class Fleet(Record):
         )  # fmt: skip
         return next((job for job in (run, parent, *self.children) if job.id == job_id), None)
 
+    @override
     def jobs(self, query: JobQuery, *, cursor: str = "", limit: int = 100) -> Page:
         known = [self.job("run"), self.job("root"), *self.children]
         return Page(
