@@ -78,6 +78,9 @@ class Sight:
     oldest_pending_at: datetime | None = None
     scheduler_at: datetime | None = None  # its last sign of life
     ledger: str = ""  # what is wrong with it
+    unread: str = ""  # what is wrong with the configuration, so that nothing is known of its jobs and followers
+    old_in_force: str = ""  # what is wrong with the one on disk, where a service goes by the one before
+    faulty_since: datetime | None = None
     served: bool = False  # a service has to be there, whether a job has a schedule or not
 
 
@@ -119,7 +122,7 @@ class Verdict:
 
 def judge(sight: Sight) -> Verdict:
     """Look at everything."""
-    checks = [_ledger(sight), _scheduler(sight), _workers(sight)]
+    checks = [_ledger(sight), _scheduler(sight), _workers(sight), _configuration(sight)]
     for job in sight.jobs:
         checks += _job(job, sight.now)
     checks += [_follower(follower, sight.now) for follower in sight.followers]
@@ -153,6 +156,19 @@ def _workers(sight: Sight) -> Check:
         return Check(name="workers", level=Level.CRITICAL, message=message, age_seconds=age)
     level = Level.WARNING if sight.jobs else Level.OK
     return Check(name="workers", level=level, message="no worker process is there", age_seconds=age)
+
+
+def _configuration(sight: Sight) -> Check:
+    since = sight.faulty_since
+    age = (sight.now - since).total_seconds() if since else None
+    told = f" since {duration(age)}" if age is not None else ""
+    if sight.old_in_force:
+        message = f"the file on disk is faulty{told}, and the old one stays in force: {sight.old_in_force}"
+        return Check(name="configuration", level=Level.WARNING, message=message, age_seconds=age)
+    if sight.unread:
+        message = f"the file on disk is faulty, so its jobs are not looked at: {sight.unread}"
+        return Check(name="configuration", level=Level.CRITICAL, message=message)
+    return Check(name="configuration", level=Level.OK, message="the configuration is sound")
 
 
 def _job(job: JobSight, now: datetime) -> Iterator[Check]:

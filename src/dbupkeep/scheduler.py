@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from dbupkeep.audit import acting
-from dbupkeep.clock import Clock
+from dbupkeep.clock import Clock, boot_id, is_gone, process_mark
 from dbupkeep.codec import from_json, rfc3339, to_json
 from dbupkeep.definitions import JobDefinition
 from dbupkeep.jobs import Job, JobStatus
@@ -35,6 +35,9 @@ ACTIVE = 500
 """Runs looked at to see whether a target is free."""
 
 REQUESTED_BY = "schedule"
+
+CONFIGURED = ("scheduler", "configuration")
+"""Kind and key of the document that says what is wrong with the configuration on disk."""
 
 
 class Runs(Protocol):
@@ -59,6 +62,15 @@ class Fired:
     late: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultyFile:
+    """A configuration on disk that was not taken, so that the one before stays in force."""
+
+    file: str
+    fault: str
+    since: datetime  # when the service found it
+
+
 class Scheduler:
     """Looks at the jobs of a configuration and starts what is due."""
 
@@ -71,6 +83,8 @@ class Scheduler:
         self._clock = clock
         self._jobs: Mapping[str, JobDefinition] = {}
         self._beat_at: float | None = None
+        self._process = {"boot": boot_id(), "process": process_mark()}
+        self._fault: str | None = None  # as it stands in the ledger; None: not known yet
 
     def use(self, jobs: Mapping[str, JobDefinition]) -> None:
         """Have these jobs from now on; those without a schedule are left to people."""
@@ -85,6 +99,19 @@ class Scheduler:
             if fired is not None:
                 done.append(fired)
         return done
+
+    def configured(self, file: str, fault: str) -> None:
+        """Keep for others what is wrong with the file on disk, so that an older one is in force; empty: nothing is.
+
+        Raises `LedgerError`.
+        """
+        if fault == self._fault:
+            return
+        known = self._reader.get(*CONFIGURED)
+        if fault or known:
+            since = known["since"] if known and known["fault"] and fault else rfc3339(self._clock.now())
+            self._lifecycle.keep(*CONFIGURED, {"file": file, "fault": fault, "since": since})
+        self._fault = fault
 
     def close(self) -> None:
         """Say that nothing is started from here any more; another scheduler contradicts with its next sign of life."""
@@ -126,8 +153,9 @@ class Scheduler:
     def _beat(self) -> None:
         """Leave a sign of life now and then."""
         now = self._clock.monotonic()
-        if self._beat_at is None or not 0 <= now - self._beat_at < BEAT:
-            self._lifecycle.keep("scheduler", "alive", {"at": rfc3339(self._clock.now())})
+        recent = self._beat_at is not None and 0 <= now - self._beat_at < BEAT
+        if not recent or alive_at(self._reader) is None:  # another one has ended, and was the last to leave a sign
+            self._lifecycle.keep("scheduler", "alive", {"at": rfc3339(self._clock.now()), **self._process})
             self._beat_at = now
 
 
@@ -163,9 +191,22 @@ def last_run(reader: Reader, name: str) -> LastRun | None:
 
 
 def alive_at(reader: Reader) -> datetime | None:
-    """When a scheduler last left a sign of life; None when the last one said that it ends."""
+    """When a scheduler last left a sign of life; None when the last one said that it ends, or is known to have ended."""
     document = reader.get("scheduler", "alive")
-    return datetime.fromisoformat(document["at"]) if document and not document.get("ended") else None
+    if not document or document.get("ended"):
+        return None
+    process = str(document.get("process", ""))
+    if process and document.get("boot") == boot_id() and is_gone(process):
+        return None
+    return datetime.fromisoformat(document["at"])
+
+
+def faulty_file(reader: Reader) -> FaultyFile | None:
+    """What the service says of the file on disk, where that is not what is in force; None when no service is there."""
+    document = reader.get(*CONFIGURED)
+    if not document or not document["fault"] or alive_at(reader) is None:
+        return None
+    return FaultyFile(file=document["file"], fault=document["fault"], since=datetime.fromisoformat(document["since"]))
 
 
 def _busy(reader: Reader, definition: JobDefinition) -> Busy | None:

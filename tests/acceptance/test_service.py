@@ -249,8 +249,10 @@ def test_a_new_configuration_is_taken_while_it_runs_and_a_faulty_one_is_not(serv
     change('every = "bad"')
     assert "The old one stays in force" in await_line(service, "not taken")
     assert service.process.poll() is None
+    eventually("health says so", lambda: "the old one stays in force" in served.cli("health").out)
     change('every = "30m"')
     await_line(service, "Serving 1 job")
+    eventually("health is content", lambda: "the configuration is sound" in served.cli("health").out)
     await_line(service, "nightly: done")
 
 

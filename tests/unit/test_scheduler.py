@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,14 +11,19 @@ from pathlib import Path
 import pytest
 
 from dbupkeep.app import App
+from dbupkeep.clock import boot_id, mark_of
+from dbupkeep.config import Config
 from dbupkeep.definitions import JobDefinition, Overlap, Schedule, Step, Target, Window
 from dbupkeep.errors import OperationError
+from dbupkeep.health import Level
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery
 from dbupkeep.operations import parse
-from dbupkeep.scheduler import Fired, Scheduler, standing
+from dbupkeep.scheduler import Fired, Scheduler, alive_at, faulty_file, standing
 from dbupkeep.schedules import Do
 from dbupkeep.testing.scripted import ScriptedEngine
+from dbupkeep.views.condition import condition
+from dbupkeep.views.metrics import exposition
 
 START = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -229,3 +235,32 @@ def test_jobs_of_one_target_never_overlap(bench: Bench) -> None:
             if running:
                 bench.app.lifecycle.cancel(running[0].id)
     assert fired >= 100
+
+
+def test_a_scheduler_whose_process_has_ended_gives_no_sign_of_life_any_more(bench: Bench) -> None:
+    ended = subprocess.Popen(["sleep", "60"])
+    sign = {"at": START.isoformat(), "boot": boot_id(), "process": mark_of(ended.pid)}
+    bench.app.lifecycle.keep("scheduler", "alive", sign)
+    assert alive_at(bench.app.reader) == START
+    ended.kill()
+    ended.wait()
+    assert alive_at(bench.app.reader) is None
+    bench.app.lifecycle.keep("scheduler", "alive", {**sign, "boot": "of another machine"})
+    assert alive_at(bench.app.reader) == START
+
+
+def test_what_is_wrong_with_the_file_on_disk_stands_there_until_it_is_mended(bench: Bench) -> None:
+    bench.use()
+    bench.scheduler.configured("c.toml", "line 3 is wrong")
+    bench.clock.at = START + HOUR
+    bench.scheduler.configured("c.toml", "line 4 is wrong")
+    found = faulty_file(bench.app.reader)
+    assert found is not None
+    assert (found.fault, found.since) == ("line 4 is wrong", START)
+    (check,) = [check for check in condition(bench.app, Config()).checks if check.name == "configuration"]
+    assert check.level is Level.WARNING
+    assert "since 60 min, and the old one stays in force: c.toml: line 4 is wrong" in check.message
+    assert b"dbupkeep_configuration_valid 0.0" in exposition(bench.app, Config())[0]
+    bench.scheduler.configured("c.toml", "")
+    assert faulty_file(bench.app.reader) is None
+    assert b"dbupkeep_configuration_valid 1.0" in exposition(bench.app, Config())[0]

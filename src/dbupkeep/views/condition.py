@@ -13,7 +13,7 @@ from dbupkeep.config import Config
 from dbupkeep.definitions import JobDefinition, Schedule
 from dbupkeep.health import FollowerSight, JobSight, Sight, Verdict, judge
 from dbupkeep.outbox import state_of
-from dbupkeep.scheduler import alive_at, is_scheduled, last_run, standing
+from dbupkeep.scheduler import alive_at, faulty_file, is_scheduled, last_run, standing
 from dbupkeep.schedules import Situation, due_now, standing_of, success_at
 
 AHEAD = 10
@@ -27,18 +27,20 @@ SERVICE = ("ledger", "scheduler")
 """The checks of the service itself."""
 
 
-def condition(app: App, config: Config, *, deep: bool = False, served: bool = False) -> Verdict:
+def condition(app: App, config: Config, *, deep: bool = False, served: bool = False, unread: str = "") -> Verdict:
     """How everything is. Raises `LedgerError`.
 
-    `deep` also has the ledger check itself, which takes time with its size; `served`: a service has to be there.
+    `deep` also has the ledger check itself, which takes time with its size; `served`: a service has to be there;
+    `unread`: why the configuration could not be read, and an empty one is given.
     """
-    return judge(look(app, config, deep=deep, served=served))
+    return judge(look(app, config, deep=deep, served=served, unread=unread))
 
 
-def look(app: App, config: Config, *, deep: bool = False, served: bool = False) -> Sight:
+def look(app: App, config: Config, *, deep: bool = False, served: bool = False, unread: str = "") -> Sight:
     """What is judged. Raises `LedgerError`."""
     now, backlog = app.clock.now(), app.reader.backlog()
     damaged = app.reader.health() if deep else None
+    faulty = faulty_file(app.reader)
     return Sight(
         now=now,
         jobs=tuple(jobs_now(app, config, now)),
@@ -47,7 +49,10 @@ def look(app: App, config: Config, *, deep: bool = False, served: bool = False) 
         deliverable=backlog.deliverable,
         oldest_pending_at=backlog.oldest_pending_at,
         scheduler_at=alive_at(app.reader),
-        served=served,
+        served=served or bool(unread),
+        unread=unread,
+        old_in_force=f"{faulty.file}: {faulty.fault}" if faulty else "",
+        faulty_since=faulty.since if faulty else None,
         ledger=(damaged.message or "it does not say what") if damaged and not damaged.ok else "",
     )
 

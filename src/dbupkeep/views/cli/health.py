@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
-from dbupkeep.errors import UpkeepError
+from dbupkeep.errors import DefinitionError, UpkeepError
 from dbupkeep.health import Check, Level, Verdict
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.terminal import wrap
+
+if TYPE_CHECKING:
+    from dbupkeep.config import Config
 
 MARKS = {
     Level.OK: ("✓", "green"),
@@ -53,9 +57,20 @@ def health(console: Console, *, service: bool, deep: bool, nagios: bool) -> int:
 def _verdict(console: Console, *, service: bool, deep: bool) -> Verdict:
     from dbupkeep.views.condition import SERVICE, condition
 
+    config, unread = _configuration(console)
     with console.app() as app:
-        verdict = condition(app, console.config(), deep=deep, served=service)
+        verdict = condition(app, config, deep=deep, served=service, unread=unread)
     return verdict.only(*SERVICE) if service else verdict
+
+
+def _configuration(console: Console) -> tuple[Config, str]:
+    """The configuration; or an empty one, and what is wrong: that is when health is asked for."""
+    from dbupkeep.config import Config
+
+    try:
+        return console.config(), ""
+    except DefinitionError as error:
+        return Config(), error.message
 
 
 def _lines(verdict: Verdict, console: Console) -> Iterator[str]:

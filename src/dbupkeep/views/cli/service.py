@@ -115,6 +115,7 @@ class Configuration:
 
     console: Console
     config: Config = field(default_factory=Config)
+    fault: str = ""  # why the file on disk was not taken
     _stamp: tuple[object, ...] = ()
     _asked: threading.Event = field(default_factory=threading.Event)
 
@@ -136,8 +137,10 @@ class Configuration:
         try:
             self.load()
         except UsageError as error:
+            self.fault = error.message
             self.console.say(f"The new configuration is not taken: {error.message}. The old one stays in force.", "red")
             return False
+        self.fault = ""
         return True
 
     def act(self, what: str) -> Act:
@@ -203,6 +206,7 @@ class Service:
                     scheduler.use(self.watched.config.jobs)
                     following.use(self.app.followers(self.watched.config))
                     self._greet()
+                self._guarded(lambda: scheduler.configured(self.watched.config.file, self.watched.fault))
                 self._guarded(lambda: self._told(scheduler.look()))
                 notify("WATCHDOG=1")
             if now >= tidy_at:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from fastapi.responses import HTMLResponse
 
+from dbupkeep.scheduler import faulty_file
 from dbupkeep.views.page import agenda
 from dbupkeep.views.page.agenda import DAYS
 from dbupkeep.views.page.room import room
@@ -37,4 +38,5 @@ def schedule(sheet: ToLook) -> HTMLResponse:
         overruns=[run for run in runs if run.overruns],
         targets=config.targets.values(),
         file=config.file,
+        faulty=faulty_file(sheet.reader),
     )
