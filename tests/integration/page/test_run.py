@@ -137,7 +137,7 @@ def test_stop_skip_and_limits_by_click(site: Site, held: Held, visit: Visit) -> 
     page.get_by_role("button", name="Skip").click()
     expect(page.locator(f"[id='{analyze.id}']")).to_contain_text("left out")
     page.get_by_text("Stop after current…").click()
-    page.get_by_role("button", name="Stop after current").click()
+    page.get_by_role("button", name="after what runs").click()
     expect(page.locator(".notice")).to_contain_text("Stopping: what runs comes to its end")
     site.play.held["vacuum"].set()
     site.await_status(vacuum.id, "completed")
