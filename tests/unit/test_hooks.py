@@ -20,11 +20,10 @@ from dbupkeep.definitions import Hooks, JobDefinition, Step, Target
 from dbupkeep.engine import Report
 from dbupkeep.errors import DefinitionError
 from dbupkeep.hooks import DEBTS, call
-from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.jobs import Delivery, Job, JobStatus
 from dbupkeep.ledger import JobQuery
 from dbupkeep.operations import parse
 from dbupkeep.plans import PlanItem
-from dbupkeep.queue import Delivery
 from dbupkeep.testing.scripted import ScriptedEngine, ScriptedSession
 
 NAMES = "pause_application before_run before_operation after_operation after_run resume_application".split()
