@@ -136,6 +136,11 @@ def test_keys(troubled: Site, visit: Visit) -> None:
     page.wait_for_url("**/history")
 
 
+def test_the_history_says_what_its_line_of_sizes_counts(troubled: Site, visit: Visit) -> None:
+    page = visit(troubled.url).comes("/history")
+    expect(page.locator("figcaption").first).to_contain_text("what was not maintained yet counts as big as")
+
+
 def test_keys_go_over_the_squares_of_databases(troubled: Site, visit: Visit) -> None:
     page = visit(troubled.url).comes("/databases")
     page.keyboard.press("j")
