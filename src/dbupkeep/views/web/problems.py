@@ -97,10 +97,39 @@ def tell_problems(site: FastAPI) -> None:
         return problem(error.status_code, kind, SAID.get(error.status_code, str(error.detail)), headers=error.headers)
 
     @site.exception_handler(RequestValidationError)
-    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [{"at": "/".join(str(part) for part in each["loc"]), "detail": each["msg"]} for each in error.errors()]
-        return problem(422, "usage", "the request is not what this route takes", errors=faults)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        if any(each["type"] == "json_invalid" for each in error.errors()):
+            return problem(400, "bad_request", "the body is not JSON", hint="send a JSON object")
+        if request.headers.get("content-length", "0") != "0" and not _is_json(request):
+            return problem(
+                422,
+                "usage",
+                "the request does not say that its body is JSON",
+                hint="send Content-Type: application/json",
+            )
+        return problem(422, "usage", "the request is not what this route takes", errors=_faults(error))
 
     @site.exception_handler(Exception)
     def failed(_request: Request, _error: Exception) -> JSONResponse:  # whoever called us is given it, and logs it
         return problem(500, Kind.BUG.value, "the request failed; the log of the service says why")
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def _faults(error: RequestValidationError) -> list[dict[str, str]]:
+    """What is wrong; of a body that may be one of several, only as the one that it begins to be."""
+    found = [(tuple(str(part) for part in each["loc"]), each["type"], each["msg"]) for each in error.errors()]
+    absent = {at[1]: at[2] for at, kind, _ in found if _is_one_of(at) and kind == "missing"}
+    left = [(at, said) for at, _, said in found if not (_is_one_of(at) and at[1] in absent)]
+    if absent and not left:
+        names = " or ".join(f"`{name}`" for name in dict.fromkeys(absent.values()))
+        return [{"at": "body", "detail": f"it does not say what to do: give {names}"}]
+    return [{"at": "/".join(at[:1] + at[2:] if _is_one_of(at) else at), "detail": said} for at, said in left]
+
+
+def _is_one_of(at: tuple[str, ...]) -> bool:
+    """Whether a place is in one of the things that a body may be, which the framework names by their classes."""
+    return len(at) > 2 and at[0] == "body" and at[1].startswith("Of")  # noqa: PLR2004

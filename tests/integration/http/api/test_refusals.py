@@ -144,3 +144,22 @@ def test_few_look_at_databases_at_a_time(client: Client, desk: Desk, engine: Scr
         assert_problem(answer, 503, "busy")
         assert answer.headers["retry-after"] == "5"
     assert client.post(f"{API}/plans", {"targets": ["a"]}).status == 201
+
+
+def test_a_body_that_is_not_understood_is_told_in_one_sentence(client: Client) -> None:
+    assert_problem(client("POST", f"{API}/runs", b"{", Content_Type="application/json"), 400, "bad_request")
+    unsaid = client("POST", f"{API}/runs", b'{"definition": "x"}')
+    assert_problem(unsaid, 422, "usage")
+    assert "Content-Type: application/json" in unsaid.json["hint"]
+    empty = client("POST", f"{API}/runs", {})
+    assert empty.json["errors"] == [
+        {"at": "body", "detail": "it does not say what to do: give `definition` or `targets` or `plan`"}
+    ]
+    wrong = client("POST", f"{API}/runs", {"targets": "a"})
+    assert [fault["at"] for fault in wrong.json["errors"]] == ["body/targets"]
+
+
+def test_what_has_a_tag_is_kept_by_nobody_else_and_asked_for_anew(client: Client) -> None:
+    answer = client("GET", f"{API}/jobs")
+    assert answer.headers["etag"]
+    assert answer.headers["cache-control"] == "private, no-cache"
