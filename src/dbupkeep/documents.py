@@ -34,7 +34,7 @@ def job_document(job: Job, *, running: Iterable[Job] = (), still_growing: bool =
         "name": job.name,
         "status": job.status.value,
         "reason": job.reason or None,
-        "config": to_json(job.config),
+        "config": _config(job),
         "target": job.target or None,
         "correlation_id": job.correlation_id,
         "attempt": job.attempt,
@@ -121,6 +121,17 @@ def progress_of(job: Job, running: Iterable[Job] = (), *, still_growing: bool = 
         current = progress.current if progress.total is None else progress.total
         return replace(progress, current=current, fraction=1.0, source=Source.MEASURED)
     return progress
+
+
+def _config(job: Job) -> Document:
+    """What a job is configured with; of its hooks the program alone, since arguments are where people put tokens."""
+    config: Document = to_json(job.config)
+    if hooks := config.get("hooks"):
+        config["hooks"] = {
+            name: value[:1] if isinstance(value, list) and name != "environment" else value
+            for name, value in hooks.items()
+        }
+    return config
 
 
 def _tree(job: Job, children_of: Callable[[str], Sequence[Job]]) -> tuple[Document, Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ from dbupkeep import hooks as module
 from dbupkeep.app import App
 from dbupkeep.config import load
 from dbupkeep.definitions import Hooks, JobDefinition, Step, Target
+from dbupkeep.documents import job_document
 from dbupkeep.engine import Report
 from dbupkeep.errors import DefinitionError
 from dbupkeep.hooks import DEBTS, call
@@ -274,3 +276,11 @@ def test_pausing_an_application_without_resuming_it_is_a_fault(tmp_path: Path) -
     assert hooks is not None
     assert hooks.resume_application == ("systemctl", "start", "app")
     assert hooks.timeout == timedelta(seconds=5)
+
+
+def test_a_document_names_the_programs_and_never_their_arguments(bench: Bench) -> None:
+    run = bench.run(hooks=Hooks(before_run=("true", "--token", "s3cret"), environment=("A", "B")))
+    shown = job_document(run)["config"]["hooks"]
+    assert shown["before_run"] == ["true"]
+    assert "s3cret" not in json.dumps(job_document(run))
+    assert shown["environment"] == ["A", "B"]
