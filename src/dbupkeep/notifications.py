@@ -182,7 +182,7 @@ def _settled(memory: Memory, recorded: Recorded, name: str, event: ParentSettled
     yield from _state(about, job, RESULTS.get(event.outcome, ""))
     often, over = bool(run["often"]), run["overrun"] > ALLOWED_OVERRUN
     if often and not job.get("often"):
-        yield about.message(Told.DEFERRED, f"{name}: put off again and again", *run["often"])
+        yield about.message(Told.DEFERRED, f"{name}: put off three runs in a row or more", *run["often"])
     if over and not job.get("over"):
         late = f"operations that could not be interrupted went on for {duration(run['overrun'])} after its end"
         yield about.message(Told.WINDOW_OVERRUN, f"{name} went on after its window had closed", late)

@@ -121,7 +121,7 @@ def test_third_deferral_is_an_event_and_in_every_document(cli: Cli, script: Scri
     assert cli("show", "--json").json["deferred_often"] == 1
     runs = cli("jobs", "--json").json["jobs"]
     assert [run["deferred_often"] for run in runs] == [1, 0, 0]
-    assert "1 put off again and again" in cli("jobs").out
+    assert "1 put off three runs in a row or more" in cli("jobs").out
     assert "put off 3 runs in a row" in cli("report").out
 
 

@@ -241,7 +241,7 @@ def counts(job: Job, children_of: ChildrenOf) -> str:
 
 
 def _again(job: Job) -> str:
-    return f"{job.stats.often:,} put off again and again" if job.stats.often else ""
+    return f"{job.stats.often:,} put off three runs in a row or more" if job.stats.often else ""
 
 
 def _worked(root: Job, children_of: ChildrenOf) -> bool:

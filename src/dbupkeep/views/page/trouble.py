@@ -23,7 +23,7 @@ class Sort(StrEnum):
     """What is wrong, the worst first."""
 
     FAILED = "failed"
-    OFTEN = "deferred again and again"
+    OFTEN = "deferred three runs in a row or more"
     DEFERRED = "deferred"
     INEFFECTIVE = "no effect"
 
