@@ -153,7 +153,9 @@ def test_whatever_is_sent_the_answer_is_as_the_document_says(
 
 @pytest.mark.fault
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
-def test_much_is_sent(name: str, url: str, known: Mapping[str, Mapping[str, str]]) -> None:
+def test_much_is_sent(name: str, url: str, known: Mapping[str, Mapping[str, str]], kills: int) -> None:
+    if kills <= 200:
+        pytest.skip("the long exploration belongs to `make fault`")
     check(name, url, known, 200)
 
 

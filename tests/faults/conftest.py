@@ -114,12 +114,15 @@ class Databases:
         return str(self._ask(path, "pragma integrity_check")[0][0])
 
     def check(self) -> None:
-        """Every database is sound, has the rows that it had, and nothing lies beside it."""
-        names = {entry.name for entry in self.folder.iterdir()}
-        assert names == {path.name for path in self.rows}, "something was left behind"
+        """Every database is sound, has the rows that it had, and nothing lies beside it.
+
+        What SQLite keeps beside a file whose opener was killed goes with whoever opens it next, which is done here first.
+        """
         for path, rows in self.rows.items():
             assert self.verdict(path) == "ok"
             assert self.content(path) == rows
+        names = {entry.name for entry in self.folder.iterdir()}
+        assert names == {path.name for path in self.rows}, "something was left behind"
 
     def _ask(self, path: Path, statement: str) -> list[Any]:
         connection = sqlite3.connect(path)

@@ -125,7 +125,9 @@ class Jobs(RuleBasedStateMachine):
         self.clock = Clock()
         self.ledger = SqliteLedger(path, self.clock)
         self.faults = Faults()
-        self.life = Lifecycle(FaultyLedger(self.ledger, self.faults), EmbeddedQueue(self.ledger, clock=self.clock))
+        self.life = Lifecycle(
+            FaultyLedger(self.ledger, self.faults), EmbeddedQueue(self.ledger, clock=self.clock), self.clock
+        )
         self.orchestrator = ParentJobOrchestrator(self.life, self.ledger)
         self.processes: list[Process] = []
         self.history = History()

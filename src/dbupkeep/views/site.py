@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 import dbupkeep
 from dbupkeep.clock import Clock
@@ -20,6 +20,7 @@ from dbupkeep.views.web.guard import Guard
 from dbupkeep.views.web.hosts import Hosts
 from dbupkeep.views.web.limits import Limits
 from dbupkeep.views.web.problems import tell_problems
+from dbupkeep.views.web.queries import said_once
 
 
 def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
@@ -39,7 +40,7 @@ def make_site(desk: Desk, gate: Gate, *, https: bool = False) -> FastAPI:
     tell_problems(site)
     tell_people(site)
     for rooms in (definitions, plans, runs, jobs, verbs, events, targets, service, audit):
-        site.include_router(rooms.router, prefix=API)
+        site.include_router(rooms.router, prefix=API, dependencies=[Depends(said_once)])
     site.include_router(service.public)
     describe(site)
     site.include_router(metrics.router)

@@ -26,9 +26,10 @@ def test_answers_stand_behind_work_where_the_processor_is_short() -> None:
         await send({"type": "http.response.body"})
 
     ours = os.getpriority(os.PRIO_PROCESS, 0)
+    behind = min(ours + BEHIND, 19)  # there is nothing further behind
     with closing(Server(site, listen(socket.AF_INET, "127.0.0.1", 0))) as server:  # type: ignore[arg-type] # any application
         with closing(HTTPConnection(server.url.removeprefix("http://"), timeout=20)) as client:
             client.request("GET", "/")
             assert client.getresponse().status == 204
         assert os.getpriority(os.PRIO_PROCESS, 0) == ours
-    assert seen == {"answering": ours + BEHIND, "helping": ours + BEHIND}
+    assert seen == {"answering": behind, "helping": behind}

@@ -62,5 +62,6 @@ class Server:
 
     def _serve(self) -> None:
         """The thread. Those that it starts, for routes and streams, stand behind the workers as it does."""
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + BEHIND)
         self._server.run([self._place])

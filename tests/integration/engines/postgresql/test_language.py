@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,19 +26,17 @@ VACUUM = Operation.VACUUM
 
 
 @pytest.fixture(scope="module")
-def german(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def german() -> Iterator[Server]:
     """Debian's server: that of the wheel has no other languages."""
     if not shutil.which("localedef") or not SOURCE.exists():
         pytest.skip("there is no German here: as root, `sh scripts/packages` installs `locales`")
-    folder = tmp_path_factory.mktemp("locales")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
-    subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", str(folder / "de_DE.UTF-8")], check=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOCPATH", str(folder))
+    with tempfile.TemporaryDirectory(prefix="dbupkeep-locales-") as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o755)  # the server is another user, who could not come into a folder of pytest's
+        subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", f"{folder}/de_DE.UTF-8"], check=True)
+        patch.setenv("LOCPATH", folder)
         server = start(15, lc_messages="de_DE.UTF-8")
-    yield server
-    server.remove()
+        yield server
+        server.remove()
 
 
 @pytest.fixture
