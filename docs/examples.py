@@ -31,7 +31,7 @@ from pathlib import Path
 
 COLUMNS = 100
 PATIENCE = 60.0
-WORKING = re.compile("copying live pages|writing back")
+WORKING = re.compile("copying live pages|writing back|copying into a new file|checking")
 """What the live picture shows once a VACUUM is at work."""
 
 FENCE = re.compile(r"^(?:```|<!-- )(?P<kind>console|python)$")
