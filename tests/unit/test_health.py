@@ -89,5 +89,7 @@ def test_a_line_for_nagios() -> None:
 
 
 def test_the_counters_of_the_metrics_are_no_receiver() -> None:
-    assert checks(followers=(FollowerSight(name="totals"),))["follower"].message == "the counters of the metrics keep up"
+    assert (
+        checks(followers=(FollowerSight(name="totals"),))["follower"].message == "the counters of the metrics keep up"
+    )
     assert checks(followers=(FollowerSight(name="notify:ops"),))["follower"].message == "messages are delivered"

@@ -221,7 +221,10 @@ def test_troubles_are_the_newest_runs_alone() -> None:
         "0",
     ]
     assert trouble.sort_of(job(status=JobStatus.COMPLETED, result={"effective": "no"})) == "no effect"
-    assert trouble.sort_of(job(status=JobStatus.DEFERRED, result={"in_a_row": 3})) == "deferred three runs in a row or more"
+    assert (
+        trouble.sort_of(job(status=JobStatus.DEFERRED, result={"in_a_row": 3}))
+        == "deferred three runs in a row or more"
+    )
     assert trouble.sort_of(job()) is None
 
 
