@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 ENVIRONMENT, FILE = "env:", "file:"
+
+MOUNTED = Path("/run/secrets")
+"""Where engines of containers put secrets for the one container alone; their modes there are not ours to judge."""
 
 LARGEST = 65_536  # bytes of a file with a secret
 
@@ -48,6 +52,12 @@ class Secret:
         return f"Secret({self.shown!r})"
 
 
+def is_open_to_others(found: os.stat_result) -> bool:
+    """Whether somebody else can read or write a file; a group may read what root gave it, as with libpq's keys."""
+    allowed = stat.S_IRUSR | stat.S_IWUSR | stat.S_IXUSR | (stat.S_IRGRP if found.st_uid == 0 else 0)
+    return bool(stat.S_IMODE(found.st_mode) & ~allowed)
+
+
 def _of_environment(name: str) -> str:
     found = os.environ.get(name, "").strip()
     if not found:
@@ -58,6 +68,8 @@ def _of_environment(name: str) -> str:
 def _of_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
+            if is_open_to_others(os.fstat(file.fileno())) and not path.is_relative_to(MOUNTED):
+                raise Unreadable(f"the file {path} can be read by others: chmod 600 {path}")
             found = file.read(LARGEST).decode("utf-8").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no text"

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +27,7 @@ from dbupkeep.notifications import Notifier, Told
 from dbupkeep.outbound import Reach
 from dbupkeep.outbox import Post, state_of
 from dbupkeep.schedules import Missed, Standing
-from dbupkeep.secret import Secret
+from dbupkeep.secret import Secret, Unreadable
 
 HERE = Reach(private=True)
 
@@ -279,6 +280,18 @@ def test_a_webhook_in_a_private_network_must_be_allowed_to_be_there(bench: Any, 
     assert receiver.received == []
 
 
+@pytest.mark.parametrize(("mode", "refused"), [(0o644, True), (0o660, True), (0o640, os.getuid() != 0), (0o600, False)])
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, mode: int, refused: bool) -> None:
+    file = tmp_path / "key"
+    file.write_text("of us alone")
+    file.chmod(mode)
+    if not refused:
+        assert Secret(f"file:{file}").read() == "of us alone"
+        return
+    with pytest.raises(Unreadable, match=f"can be read by others: chmod 600 {file}"):
+        Secret(f"file:{file}").read()
+
+
 def test_a_secret_is_read_when_it_is_needed_and_never_shows(
     bench: Any, receiver: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -294,6 +307,7 @@ def test_a_secret_is_read_when_it_is_needed_and_never_shows(
     assert state is not None
     assert "cannot be read: no such file" in state.reason
     file.write_text(f"whsec_{canary}\n")
+    file.chmod(0o600)
     bench.clock.wait(minutes=1)
     receiver.status = 500
     deliver(bench, follower)
