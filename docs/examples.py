@@ -44,6 +44,7 @@ KILLED = "Killed"
 
 MASKS = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}(?:-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?\b"), "ID"),
+    (re.compile(r"\b\d{8}T\d{6}Z(?:-\d+)?\b"), "WHEN"),
     (re.compile(r"\b\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d+)?Z?)?"), "WHEN"),
     (re.compile(r"(?:\b\d+ (?:s|min|h|d) ago|just now)"), "AGO"),
     (re.compile(r"\b[\d.,]+ (?:bytes|B|KiB|MiB|GiB|TiB)(?!\w)"), "SIZE"),

@@ -105,7 +105,7 @@ def test_what_is_due_runs_by_itself_and_is_told_in_a_line(served: Service) -> No
     service = served.serve()
     assert "1 job by schedule" in await_line(service, "Serving")
     assert "started, due" in await_line(service, "nightly: started")
-    assert "2 completed" in await_line(service, "nightly: done")
+    assert "1 completed" in await_line(service, "nightly: done")
     told = served.cli("schedule", "--json").json
     assert told["service"]["running"] is True
     assert told["jobs"][0]["last"]["outcome"] == "done"
@@ -361,6 +361,10 @@ def test_an_application_is_resumed_by_the_next_start_after_kill_9_of_everything(
     assert calls.read_text().split()[-1] == "resumed"
 
 
+def is_resumed(calls: Path) -> bool:
+    return calls.read_text().split()[-1] == "resume_application"
+
+
 def test_what_a_killed_run_owes_is_paid_by_the_next_start_of_any_process(served: Service) -> None:
     calls = served.folder / "calls"
     command = '["sh", "-c", "echo $DBUPKEEP_HOOK >> {calls}"]'.replace("{calls}", str(calls))
@@ -372,5 +376,7 @@ def test_what_a_killed_run_owes_is_paid_by_the_next_start_of_any_process(served:
     run.end()
     eventually("its lease has run out", lambda: not any(each.alive for each in served.app.queue.workers()))
     served.serve()
-    eventually("the application is resumed", lambda: calls.read_text().split()[-1] == "resume_application")
-    assert not served.runs()[0].status.ended
+    # Whether its debt is settled first or its work is taken over first, in which case the application stays paused for that.
+    eventually("somebody cares", lambda: is_resumed(calls) or served.await_operation("running").attempt > 1)
+    served.script.let("vacuum")
+    eventually("the application is resumed", lambda: served.runs()[0].status.ended and is_resumed(calls))

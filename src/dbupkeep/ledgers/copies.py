@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import cast
 
@@ -83,7 +84,7 @@ def restore(copy: Path, ledger: Path, now: datetime, *, force: bool = False) -> 
         ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _place(copy, ledger)
         return found, None
-    kept = ledger.with_name(f"{ledger.name}.replaced-{now:%Y%m%dT%H%M%SZ}")
+    kept = _beside(ledger, now)
     if _is_sound(ledger):
         with _told(ledger), _alone(ledger) as connection:
             _keep(connection, kept)
@@ -93,6 +94,12 @@ def restore(copy: Path, ledger: Path, now: datetime, *, force: bool = False) -> 
         _move_away(ledger, kept)
         _place(copy, ledger)
     return found, kept
+
+
+def _beside(ledger: Path, now: datetime) -> Path:
+    """A name for what was there that nothing has yet: it may be the very copy that is put back."""
+    stem = f"{ledger.name}.replaced-{now:%Y%m%dT%H%M%SZ}"
+    return next(path for n in count(1) if not (path := ledger.with_name(stem if n == 1 else f"{stem}-{n}")).exists())
 
 
 def _checked(connection: apsw.Connection, path: Path) -> Copy:

@@ -23,7 +23,19 @@ EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 
 EMPTY = Config()
 
-UNITS = ("_seconds", "_bytes", "_info", "_operations", "_messages", "_events", "_left", "_depth", "_workers", "_health")
+UNITS = (
+    "_seconds",
+    "_bytes",
+    "_info",
+    "_operations",
+    "_messages",
+    "_events",
+    "_left",
+    "_depth",
+    "_workers",
+    "_health",
+    "_valid",
+)
 
 
 def follow(bench: Any, config: Config = EMPTY) -> None:
