@@ -37,7 +37,7 @@ from dbupkeep.ledger import Reader
 from dbupkeep.views.web.now import Now
 from dbupkeep.views.web.ring import Entry, Ring
 
-LOOK = 0.1
+LOOK = 0.25
 """Seconds between looks into the ledger, while somebody listens."""
 
 PROGRESS = 0.5

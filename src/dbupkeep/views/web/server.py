@@ -15,8 +15,8 @@ from dbupkeep.views.web.patience import PatientProtocol
 
 BACKLOG = 128
 
-BEHIND = 10
-"""How far answers stand behind work where the processor is short, in steps of `nice`."""
+BEHIND = 19
+"""How far answers stand behind work where the processor is short, in steps of `nice`; no step is further behind."""
 
 FAREWELL = 3
 """Seconds that open requests and streams get at the end."""
