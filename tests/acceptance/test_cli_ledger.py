@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,29 @@ def test_damaged_ledger_is_found_and_replaced(cli: Cli, ledger: Path, bloated: P
     assert len(cli("jobs", "--json").json["jobs"]) == 1
     assert cli("ledger", "check").code == 0
     assert cli("run", "app.db").code == 0
+
+
+def test_what_is_left_of_a_lost_file_is_not_read_into_the_copy(cli: Cli, ledger: Path, bloated: Path) -> None:
+    cli("run", "app.db")
+    cli("ledger", "backup", "copy.db")
+    copy, log = bloated.parent / "copy.db", _left_by_a_killed_process(ledger)
+    ledger.unlink()
+    Path(f"{ledger}-wal").write_bytes(log)
+    assert cli("ledger", "restore", "copy.db").code == 0
+    assert cli("ledger", "check").code == 0
+    assert len(cli("jobs", "--json").json["jobs"]) == 1
+    assert [path.read_bytes() for path in ledger.parent.glob("ledger.db.replaced-*-wal")] == [log]
+    Path(f"{copy}-wal").write_bytes(log)
+    assert cli("ledger", "backup", "copy.db", "--force").code == 0
+    assert cli("ledger", "check", "copy.db").code == 0
+
+
+def _left_by_a_killed_process(ledger: Path) -> bytes:
+    """A log of changes that nobody had the time to bring into the ledger."""
+    with closing(sqlite3.connect(ledger)) as connection:
+        connection.execute("insert into documents values ('filling', 'x', zeroblob(500000), 1, '')")
+        connection.commit()
+        return Path(f"{ledger}-wal").read_bytes()
 
 
 def test_what_is_no_copy_is_refused(cli: Cli, ledger: Path, bloated: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -22,6 +22,9 @@ from dbupkeep.ledgers.sqlite import check_header, translated
 
 PATIENCE_MS = 5_000
 """How long a lock on the ledger is waited for; who only writes something is done by then."""
+
+BESIDE = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a file. A killed process leaves it, and it would be read into whatever file is put there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,27 +68,22 @@ def back_up(ledger: Path, to: Path, *, force: bool = False) -> Copy:
         _put(draft, to, force=force)
     finally:
         draft.unlink(missing_ok=True)
-    return Copy(
-        path=to, bytes=found.bytes, version=found.version, runs=found.runs, unended=found.unended, event=found.event
-    )
+    return replace(found, path=to)
 
 
 def restore(copy: Path, ledger: Path, now: datetime, *, force: bool = False) -> tuple[Copy, Path | None]:
     """Put a copy in the place of the ledger; what was there is kept beside it, and its path returned.
 
     Raises `LedgerError` when the copy is damaged, when there is a ledger (without `force`), and, force or not, when a
-    process has that open. A damaged ledger is moved aside as it is.
+    process has that open. A damaged ledger is moved aside as it is, and so is what is left of one that is lost.
     """
     found = check(copy)
     if ledger.exists() and ledger.samefile(copy):
         raise LedgerError("a ledger cannot be restored from itself", hint="name a copy of it")
     _refuse_existing(ledger, force=force)
-    if not ledger.exists():
-        ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _place(copy, ledger)
-        return found, None
+    ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = _beside(ledger, now)
-    if _is_sound(ledger):
+    if ledger.exists() and _is_sound(ledger):
         with _told(ledger), _alone(ledger) as connection:
             _keep(connection, kept)
             _overwrite(connection, copy)
@@ -93,7 +91,7 @@ def restore(copy: Path, ledger: Path, now: datetime, *, force: bool = False) -> 
         _refuse_open(ledger)
         _move_away(ledger, kept)
         _place(copy, ledger)
-    return found, kept
+    return found, kept if kept.exists() else None
 
 
 def _beside(ledger: Path, now: datetime) -> Path:
@@ -207,15 +205,19 @@ def _place(copy: Path, ledger: Path) -> None:
 
 
 def _move_away(ledger: Path, kept: Path) -> None:
-    """Keep a damaged file with all that belongs to it."""
-    for suffix in ("-wal", "-shm", "-journal", ""):
+    """Keep a damaged file with all that belongs to it, or what is left of that."""
+    for suffix in (*BESIDE, ""):
         with suppress(FileNotFoundError):
             Path(f"{ledger}{suffix}").rename(f"{kept}{suffix}")
 
 
 def _refuse_existing(path: Path, *, force: bool) -> None:
     if path.exists() and not force:
-        raise LedgerError(f"{path} is there already and is not overwritten", hint="name another file, or give --force")
+        raise _existing(path)
+
+
+def _existing(path: Path) -> LedgerError:
+    return LedgerError(f"{path} is there already and is not overwritten", hint="name another file, or give --force")
 
 
 def _draft(beside: Path) -> Path:
@@ -235,6 +237,8 @@ def _put(draft: Path, path: Path, *, force: bool) -> None:
     try:
         with draft.open("rb") as file:
             os.fsync(file.fileno())
+        for suffix in BESIDE if force or not path.exists() else ():
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
         if force:
             draft.replace(path)
         else:
@@ -245,7 +249,7 @@ def _put(draft: Path, path: Path, *, force: bool) -> None:
         finally:
             os.close(folder)
     except FileExistsError:
-        _refuse_existing(path, force=False)
+        raise _existing(path) from None
     except OSError as error:
         raise LedgerError(
             f"{path} cannot be written", why=error.strerror or str(error), hint="name another place"
