@@ -14,7 +14,7 @@ settings.register_profile("dbupkeep", deadline=None, print_blob=True)
 settings.load_profile("dbupkeep")
 
 # Real servers; each is started when a test first asks for it.
-pytest_plugins = ["tests.plugins.postgresql", "tests.plugins.postgresql_bench"]
+pytest_plugins = ["tests.plugins.postgresql", "tests.plugins.postgresql_bench", "tests.plugins.receivers"]
 
 # The conformance suites assert too, and are no test modules.
 pytest.register_assert_rewrite("dbupkeep.testing")

@@ -19,7 +19,7 @@ from dbupkeep.app import App
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery
 from dbupkeep.testing.pair_kit import eventually
-from tests.integration.followers.receivers import Receiver, serve
+from tests.plugins.receivers import Receiver
 
 pytestmark = pytest.mark.slow
 
@@ -138,18 +138,6 @@ def test_metrics_want_a_token_and_counters_survive_kill_9_and_pruning(served: Se
     assert served.cli("prune", "--older-than", "0s").code == 0
     assert runs() == 2
     served.end(second)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """A real server on a socket, which answers at once."""
-    made = Receiver()
-    made.answers.set()
-    server = serve(made)
-    yield made
-    made.answers.set()
-    server.shutdown()
-    server.server_close()
 
 
 TOLD = """

@@ -22,7 +22,6 @@ from dbupkeep.jobs import Job
 from dbupkeep.operations import parse
 from dbupkeep.plans import PlanItem
 from dbupkeep.testing.scripted import ScriptedEngine, ScriptedSession
-from tests.integration.followers.receivers import Receiver, serve
 
 
 class ToldClock:
@@ -128,15 +127,3 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 @pytest.fixture
 def notes() -> type[Notes]:
     return Notes
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """A real server on a socket, which answers at once."""
-    made = Receiver()
-    made.answers.set()
-    server = serve(made)
-    yield made
-    made.answers.set()
-    server.shutdown()
-    server.server_close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
 from typing_extensions import override
 
 
@@ -35,7 +37,7 @@ class Receiver:
         return [each.path for each in self.received]
 
 
-def serve(receiver: Receiver, *, port: int = 0) -> ThreadingHTTPServer:
+def serve(receiver: Receiver) -> ThreadingHTTPServer:
     """A server on a thread; the caller shuts it down."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,8 +56,20 @@ def serve(receiver: Receiver, *, port: int = 0) -> ThreadingHTTPServer:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     return server
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A real server on a socket, which answers at once."""
+    made = Receiver()
+    made.answers.set()
+    server = serve(made)
+    yield made
+    made.answers.set()
+    server.shutdown()
+    server.server_close()
