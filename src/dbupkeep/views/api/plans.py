@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from dbupkeep.audit import acting
 from dbupkeep.definitions import JobDefinition
 from dbupkeep.documents import Document, plan_document, run_plan_document
 from dbupkeep.errors import UsageError
@@ -46,8 +45,7 @@ def make_plan(
     if not plan_id:
         with desk.surveying():
             planned = _plan(desk, order_of(asked, by=caller.name).read(desk.config()))
-        with acting(caller.name):
-            kept = desk.app.save(planned, once.turn(planned.id))
+        kept = desk.app.save(planned, once.turn(planned.id))
         plan_id = planned.id if kept else once.earlier(desk.app.reader)
     document = _document(desk.app.saved(plan_id))
     return answer(request, document, status=201, headers=place_at(request, f"plans/{plan_id}"))

@@ -205,7 +205,7 @@ def _stranger(scope: Scope, headers: Mapping[str, str], path: str) -> Exception:
 def _headers(scope: Scope) -> dict[str, str]:
     """The headers of a request by name. One that comes twice is none: two readers might believe different ones."""
     if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD:
-        raise Problem(431, "request_headerfield_ofs_too_large", f"the headers are bigger than {HEAD} bytes")
+        raise Problem(431, "request_header_fields_too_large", f"the headers are bigger than {HEAD} bytes")
     found: dict[str, str] = {}
     twice: set[str] = set()
     for name, value in decoded(scope):

@@ -69,7 +69,7 @@ class Outgoing:
         return True
 
     async def _is_wanted(self) -> bool:
-        """Whether the token or session of a stream is still one; streams last for days."""
+        """Whether the token or session of a stream is still one."""
         try:
             return await self._gate.caller(dict(decoded(self._scope))) is not None
         except LedgerError:  # nothing new is told without the ledger either

@@ -12,7 +12,7 @@ MANY = frozenset({"status", "type"})
 """Parameters that may come several times: any of these is meant."""
 
 
-def said_once(request: Request) -> None:
+async def said_once(request: Request) -> None:  # waits for nothing; a plain function would get a thread
     """Refuse a parameter that comes twice: whoever reads it next may believe the other one. Raises `Problem` 422."""
     counts = Counter(name for name, _ in request.query_params.multi_items())
     for name, count in counts.items():
