@@ -8,23 +8,22 @@ from dataclasses import replace
 from fastapi.responses import RedirectResponse
 
 from dbupkeep.errors import UnknownName, UsageError
-from dbupkeep.jobs import Job
 from dbupkeep.lifecycle import Lifecycle
 from dbupkeep.views import moments
 from dbupkeep.views.page.form import Fields
-from dbupkeep.views.page.room import room
+from dbupkeep.views.page.room import is_within, room
 from dbupkeep.views.page.runs import place_of
 from dbupkeep.views.page.sheet import Sheet, ToAct
 
 router = room()
 
-VERBS: Mapping[str, Callable[[Lifecycle, Job, str], object]] = {
-    "pause": lambda lifecycle, job, by: lifecycle.pause(job.id, by=by),
-    "resume": lambda lifecycle, job, by: lifecycle.resume(job.id, by=by),
-    "stop": lambda lifecycle, job, by: lifecycle.stop(job.id, by=by),
-    "cancel": lambda lifecycle, job, by: lifecycle.cancel(job.id, by=by),
-    "skip": lambda lifecycle, job, by: lifecycle.skip(job.id, by=by),
-    "retry": lambda lifecycle, job, by: lifecycle.retry(job.id, by=by),
+VERBS: Mapping[str, Callable[..., object]] = {
+    "pause": Lifecycle.pause,
+    "resume": Lifecycle.resume,
+    "stop": Lifecycle.stop,
+    "cancel": Lifecycle.cancel,
+    "skip": Lifecycle.skip,
+    "retry": Lifecycle.retry,
 }
 
 
@@ -50,7 +49,7 @@ def ask(sheet: ToAct, fields: Fields, job_id: str, verb: str) -> RedirectRespons
     if verb not in VERBS:
         raise UnknownName(f"nothing is called {verb}", hint=f"there is {', '.join(VERBS)}")
     job = sheet.job(job_id)
-    VERBS[verb](sheet.desk.app.lifecycle, job, sheet.caller.name)
+    VERBS[verb](sheet.desk.app.lifecycle, job.id, by=sheet.caller.name)
     back = _back(sheet, fields.get("back", ""))
     return sheet.go(place_of(job) if back is None else back)
 
@@ -66,5 +65,4 @@ def start(sheet: ToAct, fields: Fields) -> RedirectResponse:
 def _back(sheet: Sheet, back: str) -> str | None:
     """A page of this site, as the form said it; anything else is nothing."""
     inside = back.removeprefix(sheet.root)
-    ours = back.startswith(sheet.root) and not inside.startswith("/") and "\\" not in inside and inside.isprintable()
-    return inside if ours else None
+    return inside if back.startswith(sheet.root) and is_within(f"/{inside}") else None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs
-
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dbupkeep.views.page.room import room
+from dbupkeep.views.page.form import Fields
+from dbupkeep.views.page.room import is_within, room, root_of
 from dbupkeep.views.page.templates import render
 from dbupkeep.views.page.theme import theme_of
 from dbupkeep.views.web.gate import Gate
@@ -19,27 +18,26 @@ router = room()
 
 
 @router.get(LOG_IN)
-def form(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002 - the word of the query
+def form(request: Request, next: str = "/") -> Response:  # noqa: A002 - the word of the query
     """The form; who is logged in goes on."""
     if caller_of(request) is not None:
-        return _on(request, next)  # type: ignore[return-value]
+        return _on(request, next)
     return _form(request, next, failed=False)
 
 
 @router.post(LOG_IN)
-async def log_in(request: Request) -> HTMLResponse:
+async def log_in(request: Request, fields: Fields) -> Response:
     """Take a token; it is in the body, never in the address."""
-    fields = parse_qs((await request.body()).decode("ascii", "replace"), max_num_fields=10)
-    token, there = (fields.get(name, [""])[0] for name in ("token", "next"))
+    there = fields.get("next", "")
     gate: Gate = request.app.state.gate
-    secret = await gate.log_in(token.strip())
+    secret = await gate.log_in(fields.get("token", ""))
     if secret is None:
         page = _form(request, there, failed=True)
         page.status_code = 401
         return page
     answer = _on(request, there)
     begin(answer, request, secret)
-    return answer  # type: ignore[return-value]
+    return answer
 
 
 @router.post("/logout")
@@ -49,26 +47,20 @@ async def log_out(request: Request) -> RedirectResponse:
     gate: Gate = request.app.state.gate
     if caller is not None and caller.session:
         await gate.log_out(caller.session)
-    answer = RedirectResponse(f"{_root(request)}{LOG_IN}", status_code=303)
+    answer = RedirectResponse(root_of(request) + LOG_IN.removeprefix("/"), status_code=303)
     end(answer, request)
     return answer
 
 
 def _form(request: Request, there: str, *, failed: bool) -> HTMLResponse:
     theme = theme_of(request)
-    return render("login.html", next=_inside(there), root=f"{_root(request)}/", failed=failed, caller=None, theme=theme)
+    return render("login.html", next=_inside(there), root=root_of(request), failed=failed, caller=None, theme=theme)
 
 
 def _on(request: Request, there: str) -> RedirectResponse:
-    return RedirectResponse(f"{_root(request)}{_inside(there)}", status_code=303)
+    return RedirectResponse(root_of(request) + _inside(there).removeprefix("/"), status_code=303)
 
 
 def _inside(there: str) -> str:
     """A path of this site; anything else is the first page."""
-    inside = there.startswith("/") and not there.startswith("//") and "\\" not in there and there.isprintable()
-    return there if inside and not there.startswith(LOG_IN) else "/"
-
-
-def _root(request: Request) -> str:
-    root: str = request.scope.get("root_path", "")
-    return root
+    return there if is_within(there) and not there.startswith(LOG_IN) else "/"

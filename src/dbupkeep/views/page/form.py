@@ -8,13 +8,19 @@ from urllib.parse import parse_qs
 
 from fastapi import Depends, Request
 
+from dbupkeep.errors import UsageError
+
 MOST = 20
 """Fields of one form."""
 
 
 async def _fields(request: Request) -> Mapping[str, str]:
     text = (await request.body()).decode("ascii", "replace")
-    return {name: values[0].strip() for name, values in parse_qs(text, max_num_fields=MOST).items()}
+    try:
+        found = parse_qs(text, max_num_fields=MOST)
+    except ValueError as error:
+        raise UsageError(f"the form has more than {MOST} fields", hint="send a form of the page") from error
+    return {name: values[0].strip() for name, values in found.items()}
 
 
 Fields = Annotated[Mapping[str, str], Depends(_fields)]

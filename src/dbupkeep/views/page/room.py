@@ -50,6 +50,16 @@ def room() -> APIRouter:
     return APIRouter(include_in_schema=False, route_class=_Route)
 
 
+def root_of(request: Request) -> str:
+    """What stands before every path of the site, behind a proxy; `/` where there is none."""
+    return str(request.scope.get("root_path", "")).rstrip("/") + "/"
+
+
+def is_within(path: str) -> bool:
+    """Whether a path leads to this site and nowhere else, whatever a browser makes of it."""
+    return path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
+
+
 def tell_people(site: FastAPI) -> None:
     """Have a path that is none, and a method that is none of a path, told to people as a page.
 
@@ -69,9 +79,9 @@ def tell_people(site: FastAPI) -> None:
 
 
 def _refusal(request: Request, status: int, message: str, hint: str) -> Response:
-    root = str(request.scope.get("root_path", "")).rstrip("/") + "/"
     page = render(
-        "refused.html", root=root, caller=None, status=status, message=message, hint=hint, theme=theme_of(request)
-    )
+        "refused.html", root=root_of(request), caller=None, status=status, message=message, hint=hint,
+        theme=theme_of(request),
+    )  # fmt: skip
     page.status_code = status
     return page

@@ -13,6 +13,7 @@ import dbupkeep
 from dbupkeep.errors import UnknownName
 from dbupkeep.jobs import Job
 from dbupkeep.ledger import Reader
+from dbupkeep.views.page.room import root_of
 from dbupkeep.views.page.templates import render
 from dbupkeep.views.page.theme import theme_of
 from dbupkeep.views.web.desk import AtDesk, Desk
@@ -37,8 +38,7 @@ class Sheet:
     @property
     def root(self) -> str:
         """What stands before every path of the site, behind a proxy."""
-        root: str = self.request.scope.get("root_path", "")
-        return root.rstrip("/") + "/"
+        return root_of(self.request)
 
     def job(self, job_id: str) -> Job:
         """A job by its whole id. Raises `UnknownName`."""
