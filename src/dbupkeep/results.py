@@ -28,7 +28,6 @@ class Reckoned:
 
     engine: str
     operation: str
-    object: str
     status: JobStatus
     effective: str  # empty where nothing was done
     seconds: float | None  # None: it never ran
@@ -59,11 +58,10 @@ def reckon(recorded: Recorded, job: Job) -> Reckoned:
     return Reckoned(
         engine=engine_of(job.target),
         operation=str(job.config.get("operation", "")),
-        object=str(job.config.get("object", "")),
         status=ENDINGS[event.name],
         effective=str(result.get("effective", "")),
         seconds=_seconds(recorded, job, result),
-        given_back=given_back(result),
+        given_back=max(0, gain_of(result)),
         lock_wait=_number(values, "lock_wait_seconds"),
         blocking=_number(result, "blocking_seconds"),
         overrun=_number(result, "overrun_seconds") or 0.0,
@@ -77,10 +75,10 @@ def engine_of(target: str) -> str:
     return target.partition(":")[0].lower()
 
 
-def given_back(result: Mapping[str, Any]) -> int:
-    """Bytes that an operation gave back, by its evidence."""
-    before, after = (_number(result.get(side) or {}, "bytes") for side in ("before", "after"))
-    return max(0, int(before - after)) if before is not None and after is not None else 0
+def gain_of(result: Mapping[str, Any] | None) -> int:
+    """Bytes that an operation gave back, by its evidence; below 0 where the database grew."""
+    before, after = (_number((result or {}).get(side) or {}, "bytes") for side in ("before", "after"))
+    return int(before - after) if before is not None and after is not None else 0
 
 
 def _seconds(recorded: Recorded, job: Job, result: Mapping[str, Any]) -> float | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from dbupkeep.codec import to_json
 from dbupkeep.documents import progress_of
@@ -13,6 +12,7 @@ from dbupkeep.events import JobCompleted, Recorded
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.progress import Progress
+from dbupkeep.results import gain_of
 
 RUNNING_SHOWN = 50
 """Running operations that are looked at in one go; more than a machine can do at a time."""
@@ -133,10 +133,3 @@ def with_progress(parent: Job, running: Sequence[Job]) -> Job:
 def _gain(recorded: Recorded) -> int:
     event = recorded.event
     return gain_of(event.result) if isinstance(event, JobCompleted) else 0
-
-
-def gain_of(result: Mapping[str, Any] | None) -> int:
-    """Bytes that an operation gave back; below 0 where the database grew."""
-    before = ((result or {}).get("before") or {}).get("bytes")
-    after = ((result or {}).get("after") or {}).get("bytes")
-    return int(before - after) if isinstance(before, (int, float)) and isinstance(after, (int, float)) else 0

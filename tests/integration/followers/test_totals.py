@@ -141,7 +141,7 @@ def test_what_an_end_says_in_numbers() -> None:
         "blocking_seconds": 0.25, "values": {"lock_wait_seconds": 0.5},
     }  # fmt: skip
     end = of(JobCompleted(result=result))
-    assert (end.engine, end.operation, end.object) == ("postgresql", "vacuum", "public.t")
+    assert (end.engine, end.operation) == ("postgresql", "vacuum")
     assert (end.given_back, end.seconds, end.lock_wait, end.blocking, end.overrun) == (0, 2.5, 0.5, 0.25, 3)
     assert end.ineffective
     assert of(JobFailed(error={"kind": "permission"})).error_kind == "permission"

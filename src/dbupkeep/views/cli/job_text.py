@@ -8,11 +8,11 @@ from functools import cache
 from typing import Any
 
 from dbupkeep.jobs import OFTEN, Job, JobStatus, JobType, Outcome, Phase
+from dbupkeep.results import gain_of
 from dbupkeep.views import words
 from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, short, state, text_lines, took
 from dbupkeep.views.cli.run_text import databases_lines, databases_said
 from dbupkeep.views.terminal import Cell, Table, Terminal, wrap
-from dbupkeep.views.watching import gain_of
 
 MANY = 100
 """Databases of a run up to which a list of runs looks at each of them."""

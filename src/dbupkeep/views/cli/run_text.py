@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbupkeep.jobs import Job, JobStatus, JobType, Outcome, Phase
+from dbupkeep.results import gain_of
 from dbupkeep.views import words
 from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, state, took
 from dbupkeep.views.terminal import Cell, Table, Terminal, wrap
-from dbupkeep.views.watching import gain_of
 
 SHOWN = 20
 """Databases without trouble that are shown one by one."""

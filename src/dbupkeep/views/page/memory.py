@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from dbupkeep.jobs import Job, JobStatus, Phase
 from dbupkeep.ledger import Reader
+from dbupkeep.results import gain_of
 
 KEPT = 50_000
 """Ended parents whose sum is remembered."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from dbupkeep.documents import Document, job_document
 from dbupkeep.jobs import OFTEN, Effective, Job, JobStatus
-from dbupkeep.views.watching import gain_of
+from dbupkeep.results import gain_of
 
 WAITED, SLEPT = "lock_wait_seconds", "throttled_seconds"
 """Where an engine says, among the values of a result, for how long an operation waited for locks, or slept for others."""
