@@ -11,6 +11,7 @@ from typing import Any
 from dbupkeep.codec import rfc3339
 from dbupkeep.quantities import duration
 from dbupkeep.schedules import LastRun
+from dbupkeep.totals import NAME as COUNTERS
 
 GRACE = timedelta(minutes=10)
 """A run that is due may start so much later before anybody is told."""
@@ -23,9 +24,6 @@ TOO_LONG = timedelta(minutes=15)
 
 STARVED = timedelta(minutes=5)
 """Operations that could run have waited so long for a worker process."""
-
-COUNTERS = "totals"
-"""The follower that counts for the metrics."""
 
 MISSES = 2
 """Longest times between two due times of a job, after which its last success is too old."""

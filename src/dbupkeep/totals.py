@@ -15,6 +15,9 @@ from typing import Any
 from dbupkeep.jobs import JobStatus
 from dbupkeep.results import Reckoned
 
+NAME = "totals"
+"""Of the follower that keeps them."""
+
 SECONDS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0)
 """Upper bounds of the buckets of durations: a statement of a small table to a rebuild of half a night."""
 

@@ -7,14 +7,11 @@ from datetime import datetime
 
 from dbupkeep.events import AttemptLost, DeferralRepeated, JobSubmitted, ParentSettled, Recorded
 from dbupkeep.follower import Memory, Message
-from dbupkeep.jobs import Job, JobType, Outcome
+from dbupkeep.jobs import Job, JobType
 from dbupkeep.ledger import Reader
 from dbupkeep.results import ENDINGS, ends_operation, engine_of, reckon
-from dbupkeep.totals import STOP_LIMIT, Totals
-
-NAME = "totals"
-
-GOOD = (Outcome.DONE, Outcome.NOTHING_TO_DO)
+from dbupkeep.schedules import SUCCESSES
+from dbupkeep.totals import NAME, STOP_LIMIT, Totals
 
 
 class TotalsFollower:
@@ -39,7 +36,6 @@ class TotalsFollower:
 
     def _count(self, totals: Totals, recorded: Recorded) -> None:
         event = recorded.event
-        totals.add("events", (event.name,))
         if isinstance(event, AttemptLost):
             totals.add("attempts_lost")
         job = self._reader.job(recorded.job_id) if _is_of_interest(recorded) else None
@@ -55,10 +51,9 @@ class TotalsFollower:
             self._surveyed(totals, job)
 
     def _settled(self, totals: Totals, recorded: Recorded, job: Job, event: ParentSettled) -> None:
-        good = event.outcome in GOOD
         if job.is_root:
             totals.add("runs", (event.outcome,))
-        for target, name in self._succeeded(job) if good else ():
+        for target, name in self._succeeded(job) if event.outcome in SUCCESSES else ():
             totals.state("last_success", (target, name), recorded.at.timestamp(), recorded.at)
 
     def _succeeded(self, job: Job) -> Iterable[tuple[str, str]]:

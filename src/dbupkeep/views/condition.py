@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice, pairwise
@@ -12,13 +13,14 @@ from dbupkeep.app import App
 from dbupkeep.config import Config
 from dbupkeep.definitions import JobDefinition, Schedule
 from dbupkeep.health import FollowerSight, JobSight, Sight, Verdict, judge
-from dbupkeep.outbox import state_of
+from dbupkeep.ledger import Backlog
+from dbupkeep.outbox import State, state_of
+from dbupkeep.queue import WorkerProcess
 from dbupkeep.scheduler import alive_at, faulty_file, is_scheduled, last_run, standing
 from dbupkeep.schedules import Situation, due_now, standing_of, success_at
 
 AHEAD = 10
 """Due times looked at for the longest gap between two: enough for a job that rests over a weekend."""
-
 
 SELDOM = timedelta(days=400)
 """The gap of a job of which nobody can say how seldom something is due."""
@@ -33,19 +35,37 @@ def condition(app: App, config: Config, *, deep: bool = False, served: bool = Fa
     `deep` also has the ledger check itself, which takes time with its size; `served`: a service has to be there;
     `unread`: why the configuration could not be read, and an empty one is given.
     """
-    return judge(look(app, config, deep=deep, served=served, unread=unread))
+    return judge(look(app, config, read(app, config), deep=deep, served=served, unread=unread))
 
 
-def look(app: App, config: Config, *, deep: bool = False, served: bool = False, unread: str = "") -> Sight:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What the ledger says, read once for whoever asks: the verdict and the metrics."""
+
+    followers: Mapping[str, State]  # by name, those that have been at work
+    backlog: Backlog
+    workers: Sequence[WorkerProcess]
+
+
+def read(app: App, config: Config) -> Readings:
+    """Read. Raises `LedgerError`."""
+    names = [follower.name for follower in app.followers(config)]
+    states = {name: state for name in names if (state := state_of(app.reader, name)) is not None}
+    return Readings(followers=states, backlog=app.reader.backlog(), workers=app.queue.workers())
+
+
+def look(
+    app: App, config: Config, readings: Readings, *, deep: bool = False, served: bool = False, unread: str = ""
+) -> Sight:
     """What is judged. Raises `LedgerError`."""
-    now, backlog = app.clock.now(), app.reader.backlog()
+    now, backlog = app.clock.now(), readings.backlog
     damaged = app.reader.health() if deep else None
     faulty = faulty_file(app.reader)
     return Sight(
         now=now,
-        jobs=tuple(jobs_now(app, config, now)),
-        followers=tuple(followers_now(app, config)),
-        workers=sum(worker.alive for worker in app.queue.workers()),
+        jobs=tuple(_job(app, job, now) for job in config.jobs.values() if is_scheduled(job)),
+        followers=tuple(_followers(readings)),
+        workers=sum(worker.alive for worker in readings.workers),
         deliverable=backlog.deliverable,
         oldest_pending_at=backlog.oldest_pending_at,
         scheduler_at=alive_at(app.reader),
@@ -57,24 +77,11 @@ def look(app: App, config: Config, *, deep: bool = False, served: bool = False, 
     )
 
 
-def jobs_now(app: App, config: Config, now: datetime) -> Iterable[JobSight]:
-    """The jobs with a schedule."""
-    for job in config.jobs.values():
-        if is_scheduled(job):
-            yield _job(app, job, now)
-
-
-def followers_now(app: App, config: Config) -> Iterable[FollowerSight]:
-    """The followers that the configuration names."""
-    for follower in app.followers(config):
-        state = state_of(app.reader, follower.name)
-        if state is not None:
-            yield FollowerSight(
-                name=follower.name,
-                waiting=len(state.outbox),
-                failing_since=state.failing_since,
-                reason=state.reason,
-            )
+def _followers(readings: Readings) -> Iterable[FollowerSight]:
+    for name, state in readings.followers.items():
+        yield FollowerSight(
+            name=name, waiting=len(state.outbox), failing_since=state.failing_since, reason=state.reason
+        )
 
 
 def _job(app: App, job: JobDefinition, now: datetime) -> JobSight:

@@ -7,7 +7,7 @@ never a label; neither is a file of a fleet. `FAMILIES` is the list of all there
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
@@ -20,10 +20,9 @@ import dbupkeep
 from dbupkeep.app import App
 from dbupkeep.config import Config
 from dbupkeep.health import judge
-from dbupkeep.ledger import Backlog
-from dbupkeep.outbox import State, state_of
-from dbupkeep.totals import Totals
-from dbupkeep.views.condition import look
+from dbupkeep.outbox import State
+from dbupkeep.totals import NAME, Totals
+from dbupkeep.views.condition import look, read
 from dbupkeep.views.web.desk import AtDesk
 from dbupkeep.views.web.roles import Viewer
 
@@ -55,18 +54,13 @@ class Scrape:
 
     def __init__(self, app: App, config: Config) -> None:
         """Read what all families are made of. Raises `LedgerError`."""
-        self.sight = look(app, config)
+        readings = read(app, config)
+        self.followers, self.backlog, self.workers = readings.followers, readings.backlog, readings.workers
+        self.sight = look(app, config, readings)
         self.now = self.sight.now
-        self.followers: Mapping[str, State] = {
-            follower.name: state
-            for follower in app.followers(config)
-            if (state := state_of(app.reader, follower.name)) is not None
-        }
-        totals = self.followers.get("totals")
+        totals = self.followers.get(NAME)
         self.totals = Totals(totals.memory if totals else {})
-        self.backlog: Backlog = app.reader.backlog()
         self.newest = app.reader.newest()
-        self.workers = app.queue.workers()
 
 
 def _counts(family: str) -> Callable[[Scrape], Samples]:
