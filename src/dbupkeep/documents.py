@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
-from dbupkeep.audit import Entry
+from dbupkeep.audit import Ends, Entry
 from dbupkeep.codec import rfc3339, to_json
 from dbupkeep.events import Recorded
 from dbupkeep.facts import Notice
@@ -186,6 +186,12 @@ def act_document(entry: Entry) -> Document:
         "detail": json.loads(entry.detail),
         "seal": entry.seal,
     }
+
+
+def trail_document(ends: Ends, faults: Sequence[str]) -> Document:
+    """Whether the audit trail is whole, and its newest seal, to be noted somewhere else."""
+    newest = {"number": ends.last, "seal": ends.last_seal}
+    return {"whole": not faults, "faults": list(faults), "pruned": ends.pruned, "newest": newest}
 
 
 def _control(job: Job) -> Document:

@@ -6,12 +6,13 @@ alone. A write for an attempt that is no longer the job's current one changes no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Protocol, TypeVar
 
-from dbupkeep.audit import Act, Ends, Entry
+from dbupkeep.audit import Act, Ends, Entry, everything, faults
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import Event, Recorded
 from dbupkeep.jobs import Delivery, Job, JobStatus
@@ -159,6 +160,18 @@ class Trail(Protocol):
     def forget(self, before: datetime, *, by: str) -> int:
         """Remove entries older than that, and add one that says so; what is left can be checked as before."""
         ...
+
+
+def verified(trail: Trail, *, known: tuple[int, str] | None = None) -> tuple[Ends, Iterator[str]]:
+    """Where a trail ended at the beginning of this look, and what is wrong with it up to there (`audit.faults`).
+
+    What is asked for meanwhile comes behind that end, and is no fault; what stood behind it before is one.
+    """
+    newest = trail.acts(limit=1)
+    ends = trail.ends()
+    last = max([ends.last, *(entry.seq for entry in newest)])
+    looked_at = takewhile(lambda entry: entry.seq <= last, everything(trail.acts_after))
+    return ends, faults(looked_at, ends, known=known)
 
 
 class Ledger(Trail, Protocol):

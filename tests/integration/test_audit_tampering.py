@@ -10,7 +10,8 @@ import apsw
 import pytest
 
 from dbupkeep.app import App
-from dbupkeep.audit import Act, everything, faults
+from dbupkeep.audit import Act
+from dbupkeep.ledger import verified
 from tests.plugins.postgresql import Database
 
 Sql = Callable[[str], object]
@@ -46,7 +47,7 @@ def filled(location: str) -> App:
 
 
 def wrong(app: App) -> list[str]:
-    return list(faults(everything(app.ledger.acts_after), app.ledger.ends()))
+    return list(verified(app.ledger)[1])
 
 
 class TestSqlite:

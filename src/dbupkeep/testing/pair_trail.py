@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from dbupkeep.audit import PRUNED, Act, Entry, acting, everything, faults
+from dbupkeep.audit import PRUNED, Act, Entry, acting, everything
 from dbupkeep.clock import SystemClock
 from dbupkeep.errors import IllegalTransition, UnknownName
-from dbupkeep.ledger import Tx
+from dbupkeep.ledger import Tx, verified
 from dbupkeep.testing.pair_kit import TARGET, Handles, Planted, family, planted, together
 
 ACT = Act(who="maria", what="look", on="x\0\ud800", target="\u00fc\u202e", detail={"n": 1, "text": 'a"b'})
@@ -24,7 +24,7 @@ def entries(pair: Handles) -> list[Entry]:
 
 def wrong(pair: Handles) -> list[str]:
     """What is wrong with the trail."""
-    return list(faults(entries(pair), pair.ledger.ends()))
+    return list(verified(pair.ledger)[1])
 
 
 def told(pair: Handles) -> list[tuple[str, str, str]]:
@@ -116,6 +116,13 @@ class TrailTests:
         together(lambda: act(pair, 0), lambda: act(other, 1), lambda: act(pair, 2), lambda: act(other, 3))
         assert [entry.seq for entry in entries(pair)] == list(range(1, 121))
         assert wrong(pair) == []
+
+    def test_what_is_asked_for_during_a_look_is_no_fault(self, pair: Handles) -> None:
+        """A service goes on meanwhile."""
+        pair.life.record(ACT)
+        ends, faults = verified(pair.ledger)
+        pair.life.record(ACT)
+        assert (ends.last, list(faults)) == (1, [])
 
     def test_a_document_changes_with_its_act_and_nobody_in_between(self, pair: Handles, other: Handles) -> None:
         """Of many who add one to a number at once, none is lost."""

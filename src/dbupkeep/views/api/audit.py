@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from dbupkeep.audit import everything, faults
-from dbupkeep.documents import act_document
+from dbupkeep.documents import act_document, trail_document
+from dbupkeep.ledger import verified
 from dbupkeep.views.api.contract import UNCHANGED
 from dbupkeep.views.api.models.service import ActList, Verification
 from dbupkeep.views.web.answers import answer
@@ -41,13 +41,5 @@ def audit(
 @router.get("/audit/verification", response_model=Verification, responses=UNCHANGED)
 def verification(request: Request, desk: AtDesk, _caller: Admin) -> Response:
     """Whether the trail is whole, as far as its seals say, and the newest seal."""
-    trail = desk.app.ledger
-    ends = trail.ends()
-    found = list(islice(faults(everything(trail.acts_after), ends), MOST))
-    document = {
-        "whole": not found,
-        "faults": found,
-        "pruned": ends.pruned,
-        "newest": {"number": ends.last, "seal": ends.last_seal},
-    }
-    return answer(request, document)
+    ends, faults = verified(desk.app.ledger)
+    return answer(request, trail_document(ends, list(islice(faults, MOST))))

@@ -7,9 +7,10 @@ from datetime import datetime
 
 import click
 
-from dbupkeep.audit import Entry, everything, faults
-from dbupkeep.documents import act_document
+from dbupkeep.audit import Entry
+from dbupkeep.documents import act_document, trail_document
 from dbupkeep.errors import UsageError
+from dbupkeep.ledger import verified
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
@@ -55,11 +56,10 @@ def verify(console: Console, *, seal: str) -> int:
     """
     known = _noted(seal)
     with console.app() as app:
-        ends = app.ledger.ends()
-        found = list(faults(everything(app.ledger.acts_after), ends, known=known))
+        ends, faults = verified(app.ledger, known=known)
+        found = list(faults)
     if console.as_json:
-        newest = {"number": ends.last, "seal": ends.last_seal}
-        console.document({"whole": not found, "pruned": ends.pruned, "newest": newest, "faults": found[:MOST_SHOWN]})
+        console.document(trail_document(ends, found[:MOST_SHOWN]))
     elif found:
         console.out.line(f"The audit trail is broken: {words.counted(len(found), 'fault')}.")
         for fault in found[:MOST_SHOWN]:
