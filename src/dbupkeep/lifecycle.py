@@ -204,6 +204,19 @@ class Lifecycle:
 
         return self._transact(work)
 
+    def stumble(self, delivery: Delivery, worker: str, reason: str) -> None:
+        """Count an attempt that a fault of our own kept from beginning: another one, or the end of the job."""
+
+        def work(step: Transaction) -> None:
+            job = step.tx.job(delivery.job_id)
+            if job is None or job.status is not JobStatus.PENDING or job.attempt + 1 != delivery.attempt:
+                return  # a sweep delivers again what goes on
+            change = step.append(job.id, JobStarted(attempt=delivery.attempt, worker=worker))
+            if change is not None:
+                step.lose(change.after, reason)
+
+        self._transact(work)
+
     def end(self, job: Job, ended: Ended, stages: Sequence[StageReached] = ()) -> Job | None:
         """Record how the job's current attempt ended, with the last stages that it reached.
 

@@ -226,7 +226,7 @@ class JobProcessor:
 
     def handle(self, delivery: Delivery, worker: str, stop: threading.Event | None = None) -> None:
         """Deal with one delivery: begin the attempt, execute it, record how it ended."""
-        job = self._lifecycle.begin(delivery, worker)
+        job = self._begin(delivery, worker)
         if job is None:
             if self._hooks is not None:  # what a lost attempt was on may have ended its run just now
                 self._hooks.settle()
@@ -245,6 +245,16 @@ class JobProcessor:
             del self._running[delivery.key]
             if not self._running:
                 self.idle.set()
+
+    def _begin(self, delivery: Delivery, worker: str) -> Job | None:
+        try:
+            return self._lifecycle.begin(delivery, worker)
+        except LedgerError:
+            raise
+        except Exception as error:  # delivered again as it is, it would come for ever
+            log.exception("an attempt could not begin", extra={"delivery": delivery.key})
+            self._lifecycle.stumble(delivery, worker, f"it could not begin: {type(error).__name__}: {error}")
+            return None
 
     @property
     def busy(self) -> int:

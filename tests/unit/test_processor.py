@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from dbupkeep import processor
+from dbupkeep import lifecycle, processor
 from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Step, Target
 from dbupkeep.engine import Report
@@ -79,6 +79,20 @@ def test_a_stale_delivery_runs_nothing(bench: Bench) -> None:
     bench.app.processor.handle(Delivery(job_id=job.id, attempt=2), "w")
     assert bench.engine.effects == []
     assert bench.now(job).attempt == 0
+
+
+@pytest.mark.timeout(60)
+def test_what_a_fault_keeps_from_beginning_runs_out_of_attempts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def admit(**_: object) -> None:
+        raise ValueError("oh")
+
+    monkeypatch.setattr(lifecycle, "admit", admit)
+    job = bench.submit()
+    bench.app.drain()
+    ended = bench.now(job)
+    assert (ended.status, ended.attempt, ended.error and ended.error["kind"]) == (JobStatus.FAILED, 3, "poisoned")
+    assert "it could not begin: ValueError: oh" in str(ended.error)
+    assert bench.engine.effects == []
 
 
 class Working:
