@@ -22,6 +22,8 @@ BEGUN_SHOWN = 1000
 
 PAGE = 500
 WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
+"""Types of jobs that are carried out, and not made of others."""
+
 PARENTS = (JobType.DATABASE_MAINTENANCE_PARENT.value,)
 
 
@@ -125,9 +127,9 @@ def begun(reader: Reader, run_id: str = "") -> Sequence[Job]:
     return [job for job in reader.jobs(query, limit=BEGUN_SHOWN).jobs if not job.is_root and job.stats.weight_ended]
 
 
-def with_progress(parent: Job, running: Sequence[Job]) -> Job:
+def with_progress(parent: Job, running: Sequence[Job], *, still_growing: bool = False) -> Job:
     """A parent with its progress filled in, which that of the run above it is made of."""
-    return replace(parent, progress=to_json(progress_of(parent, running)))
+    return replace(parent, progress=to_json(progress_of(parent, running, still_growing=still_growing)))
 
 
 def _gain(recorded: Recorded) -> int:

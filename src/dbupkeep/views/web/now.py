@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from dbupkeep.codec import to_json
-from dbupkeep.documents import Document, job_document, progress_of
+from dbupkeep.documents import Document, job_document
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
-from dbupkeep.views.watching import begun
+from dbupkeep.views.watching import WORK, begun, with_progress
 
 SHOWN = 200
 """Running operations that are looked at; more than a service has at a time."""
-
-WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
 
 TOLD = ("id", "parent_id", "correlation_id", "status", "started_at", "progress", "children")
 """What is told of a job that runs; the rest comes with its events."""
@@ -66,8 +63,7 @@ class Now:
     def _filled(self, job: Job) -> Job:
         if job.phase is Phase.EXECUTION:
             return job
-        below = self._below(job)
-        return replace(job, progress=to_json(progress_of(job, below, still_growing=job.id in self.growing)))
+        return with_progress(job, self._below(job), still_growing=job.id in self.growing)
 
 
 def _with_those_above(reader: Reader, working: Sequence[Job]) -> Mapping[str, Job]:
