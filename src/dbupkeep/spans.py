@@ -110,7 +110,7 @@ def _begun(job: Job, recorded: Recorded, attempt: int, before: int) -> Span:
     summary = " ".join(part for part in (operation, object) if part)
     return Span(
         name=summary or job.name,
-        id=_id(f"{job.id}/{attempt}"),
+        id=_id(f"{job.id}/{recorded.seq}"),  # an end without an attempt has the number of the one before
         parent=_id(job.parent_id),
         begins=recorded.at,
         ends=recorded.at,

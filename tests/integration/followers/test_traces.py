@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from dbupkeep.errors import Lost
+from dbupkeep.ledger import JobQuery
 from dbupkeep.outbox import Post, state_of
 from dbupkeep.plans import PlanItem
 
@@ -118,6 +119,19 @@ def test_stages_are_events_and_another_attempt_is_linked_to_the_one_before(bench
     assert [link.context.span_id for link in done.links] == [lost.context.span_id]
     assert [event.name for event in done.events] == ["copying"]
     assert (done.attributes or {})["dbupkeep.attempt"] == 2
+
+
+def test_an_end_after_a_lost_attempt_has_a_span_of_its_own(bench: Any, traced: Traced) -> None:
+    def act(session: Any, item: PlanItem, report: Any) -> None:
+        bench.app.lifecycle.cancel(bench.app.reader.jobs(JobQuery(roots=True)).jobs[0].id)
+        raise Lost("the connection went away")
+
+    bench.engine.act = act
+    run = bench.run()
+    traced.of(run)  # no identifier twice
+    tries = [span for span in traced.exporter.get_finished_spans() if span.name == "VACUUM"]
+    for span in tries:
+        assert span.context.span_id not in [link.context.span_id for link in span.links]
 
 
 class Down(SpanExporter):
