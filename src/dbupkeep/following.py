@@ -77,8 +77,7 @@ class Following:
             desk.end(self._news)
         for desk in self._desks.values():
             desk.join(max(0.0, until - self._clock.monotonic()))
-        if self._written_at is not None:
-            self._guarded(lambda: self._write(by=""))
+        self._guarded(self._give_up)
 
     @property
     def newest(self) -> int:
@@ -128,14 +127,17 @@ class Following:
         if not document.get("by") or silent or is_gone(str(document.get("process", ""))):
             self._write(by=self._id, version=version)
 
-    def _write(self, *, by: str, version: int | None = None) -> bool:
-        if version is None:
-            version = int((self._reader.get(*TURN) or {}).get("version", 0))
+    def _give_up(self) -> None:
+        """Leave the turn to others at once, unless one of them has it already."""
+        document = self._reader.get(*TURN) or {}
+        if document.get("by") == self._id:
+            self._write(by="", version=int(document["version"]))
+
+    def _write(self, *, by: str, version: int) -> None:
         document = {"version": version + 1, "by": by, "process": self._process}
         at = self._clock.monotonic()
         taken = self._lifecycle.keep_all((), Turn(kind=TURN[0], key=TURN[1], version=version, document=document))
         self._written_at = at if taken and by else None
-        return taken
 
 
 class _Desk:

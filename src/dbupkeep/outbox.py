@@ -16,6 +16,7 @@ from typing import Any
 
 from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json, rfc3339, to_json
+from dbupkeep.errors import LedgerError
 from dbupkeep.events import Recorded
 from dbupkeep.follower import Follower, Memory, Message, Undelivered
 from dbupkeep.ledger import Reader
@@ -195,6 +196,11 @@ class Post:
             self.follower.deliver(message)
         except Undelivered as error:
             return error
+        except LedgerError:
+            raise
+        except Exception as error:  # a fault of its own: tried again and told like others, and given up in the end
+            log.exception("a follower has failed", extra={"follower": self.follower.name})
+            return Undelivered(f"a fault of the follower itself: {type(error).__name__}")
         return None
 
     def _goes_on(self, state: State, message: Message, failed: Undelivered) -> bool:

@@ -174,16 +174,33 @@ def test_a_receiver_that_is_down_does_not_hold_up_another(bench: Any, notes: Any
     served.close()
 
 
-def test_a_faulty_follower_does_not_hold_up_another(bench: Any, notes: Any, caplog: Any) -> None:
+def test_a_fault_in_a_delivery_is_told_like_a_receiver_that_is_down(bench: Any, notes: Any) -> None:
     def broken(_: object) -> str:
         raise ZeroDivisionError
 
-    faulty, well = notes(name="faulty", fails=broken), notes(name="well")
+    bench.run()
+    step(bench, post(bench, notes(fails=broken)))
+    state = state_of(bench.app.reader, "notes")
+    assert state is not None
+    assert (state.tries, len(state.outbox)) == (1, 2)
+    assert "ZeroDivisionError" in state.reason
+    assert state.failing_since
+
+
+def test_a_faulty_follower_does_not_hold_up_another(bench: Any, notes: Any, caplog: Any) -> None:
+    tried = threading.Event()
+
+    def broken(*_: object) -> Any:
+        tried.set()
+        raise ZeroDivisionError
+
+    faulty, well = notes(name="faulty"), notes(name="well")
+    faulty.fold = broken
     served = following(bench, faulty, well)
     served.start()
     bench.run()
     eventually("the other one has it", lambda: well.texts == ["run 1", "run 2"])
-    eventually("the faulty one was tried", faulty.tried.is_set)
+    eventually("the faulty one was tried", tried.is_set)
     served.close()
 
 
@@ -266,6 +283,18 @@ def test_a_service_that_shows_no_sign_of_life_gives_way(bench: Any) -> None:
     assert other.holding()
     one._hold()
     assert not one.holding()
+
+
+def test_who_was_overtaken_and_ends_leaves_the_turn_to_the_other(bench: Any) -> None:
+    one, other = following(bench), following(bench)
+    one._hold()
+    other._hold()
+    bench.clock.wait(seconds=LEASE)
+    other._hold()
+    one._give_up()  # without having looked again: the ledger could not be read then
+    bench.clock.wait(seconds=1)
+    one._hold()
+    assert (one.holding(), other.holding()) == (False, True)
 
 
 def test_a_service_that_was_overtaken_unawares_tells_nothing(bench: Any, notes: Any) -> None:
