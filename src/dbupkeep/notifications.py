@@ -84,13 +84,13 @@ class Notifier:
 
     def take(self, memory: Memory, recorded: Recorded) -> Iterable[Message]:
         """Take one event in."""
-        name = self._followed(recorded.correlation_id)
+        name = self.job_of(recorded.correlation_id)
         return self._take(memory, recorded, name) if name else ()
 
     def _wanted(self, kind: str) -> bool:
         return kind in self._on or (kind == FLAPPING and bool({Told.FAILED, Told.RECOVERED} & self._on))
 
-    def _followed(self, run_id: str) -> str:
+    def job_of(self, run_id: str) -> str:
         """The name of the job that a run is of; empty for one that nobody asked about."""
         if run_id not in self._runs:
             if len(self._runs) > MOST_RUNS:

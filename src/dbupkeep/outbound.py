@@ -21,10 +21,15 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
+from dbupkeep.follower import Undelivered
+
 SECONDS = 5.0
 """For the whole request, from connecting to the head of the answer."""
 
 SCHEMES = {"https": 443, "http": 80}
+
+REFUSED = frozenset({400, 413, 415, 422})
+"""Statuses by which a receiver says that it is this message that it does not take."""
 
 NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -93,6 +98,17 @@ def send(
             if deadline.passed:
                 raise Unreached(f"{place.host} did not answer within {seconds:g} s")
     raise Unreached(f"{place.host} cannot be reached: {reason}")
+
+
+def deliver(url: str, *, reach: Reach, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+    """POST a message to the url; only an answer of 2xx is a delivery. Raises `Undelivered`."""
+    try:
+        status = send(url, reach=reach, body=body, headers=headers)
+    except Unreached as error:
+        raise Undelivered(str(error)) from None
+    if not 200 <= status < 300:  # noqa: PLR2004 - the class of success
+        redirected = ", and redirects are not followed" if 300 <= status < 400 else ""  # noqa: PLR2004 - as above
+        raise Undelivered(f"the receiver answered {status}{redirected}", refused=status in REFUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

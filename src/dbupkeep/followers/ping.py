@@ -6,22 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit, urlunsplit
 
+from dbupkeep import outbound
 from dbupkeep.events import JobSubmitted, ParentSettled, Recorded
 from dbupkeep.follower import Memory, Message, Undelivered
-from dbupkeep.jobs import Job, JobType, Outcome
 from dbupkeep.ledger import Reader
-from dbupkeep.notifications import Notifier, Told
-from dbupkeep.outbound import Reach, Unreached, send
+from dbupkeep.notifications import BAD, GOOD, RESULTS, Notifier, Told
+from dbupkeep.outbound import Reach
 from dbupkeep.secret import Secret, Unreadable
 
 START, SUCCESS, FAIL, LOG = "start", "success", "fail", "log"
 
-SIGNALS: Mapping[str, str] = {
-    Outcome.DONE: SUCCESS,
-    Outcome.NOTHING_TO_DO: SUCCESS,
-    Outcome.FAILED: FAIL,
-    Outcome.PARTIAL: FAIL,
-}
+SIGNALS: Mapping[str, str] = {GOOD: SUCCESS, BAD: FAIL}
 """What an outcome is; one that is neither (deferred, cancelled, stopped) is only logged, so that silence still counts."""
 
 LONGEST_BODY = 10_000  # bytes
@@ -38,7 +33,6 @@ class PingFollower:
         self._job = job
         self._url = url
         self._reach = reach
-        self._reader = reader
         self._notifier = Notifier(reader, [job], [Told.ENDED])
 
     def fold(self, memory: Memory, events: Sequence[Recorded], now: datetime) -> Sequence[Message]:
@@ -52,29 +46,24 @@ class PingFollower:
         """Ping. Raises `Undelivered`."""
         try:
             url = ping_url(self._url.read(), message.kind, str(message.data["run_id"]))
-            status = send(url, reach=self._reach, body=message.text.encode()[:LONGEST_BODY])
-        except (Unreadable, Unreached, ValueError) as error:
+            outbound.deliver(url, reach=self._reach, body=message.text.encode()[:LONGEST_BODY])
+        except (Unreadable, ValueError) as error:
             raise Undelivered(str(error)) from None
-        if not 200 <= status < 300:  # noqa: PLR2004 - the class of success
-            raise Undelivered(f"the receiver answered {status}")
 
     def _pings(self, memory: Memory, recorded: Recorded) -> Iterable[Message]:
         event = recorded.event
         told = self._notifier.take(memory, recorded)  # what the run comes to, for the body
         if recorded.job_id != recorded.correlation_id:
             return
-        if isinstance(event, JobSubmitted) and self._is_ours(self._reader.job(recorded.job_id)):
+        if isinstance(event, JobSubmitted) and self._notifier.job_of(recorded.correlation_id):
             yield _ping(recorded, START, f"{self._job} has begun")
         elif isinstance(event, ParentSettled):
-            kind = SIGNALS.get(event.outcome, LOG)
+            kind = SIGNALS.get(RESULTS.get(event.outcome, ""), LOG)
             yield from (
                 _ping(recorded, kind, f"{message.title}\n{message.text}")
                 for message in told
                 if message.kind == Told.ENDED
             )
-
-    def _is_ours(self, run: Job | None) -> bool:
-        return run is not None and run.type == JobType.MAINTENANCE_RUN and run.name == self._job
 
 
 def ping_url(url: str, signal: str, run_id: str) -> str:

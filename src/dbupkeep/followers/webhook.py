@@ -12,20 +12,18 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from dbupkeep import outbound
 from dbupkeep.clock import Clock
 from dbupkeep.codec import rfc3339
 from dbupkeep.events import Recorded
 from dbupkeep.follower import Memory, Message, Undelivered
 from dbupkeep.notifications import Notifier
-from dbupkeep.outbound import Reach, Unreached, send
+from dbupkeep.outbound import Reach
 from dbupkeep.secret import Secret, Unreadable
 
 CONTENT_TYPE = "application/cloudevents+json"
 
 SHORTEST_KEY, LONGEST_KEY = 24, 64  # bytes
-
-REFUSED = frozenset({400, 413, 415, 422})
-"""Statuses by which a receiver says that it is this message that it does not take."""
 
 
 class WebhookFollower:
@@ -54,12 +52,9 @@ class WebhookFollower:
         try:
             keys = keys_of(self._secret.read())
             headers = {"Content-Type": CONTENT_TYPE, **signed(message.id, self._clock.now(), body, keys)}
-            status = send(self._url.read(), reach=self._reach, body=body, headers=headers)
-        except (Unreadable, Unreached, ValueError) as error:
+            outbound.deliver(self._url.read(), reach=self._reach, body=body, headers=headers)
+        except (Unreadable, ValueError) as error:
             raise Undelivered(str(error)) from None
-        if not 200 <= status < 300:  # noqa: PLR2004 - the class of success
-            redirected = ", and redirects are not followed" if 300 <= status < 400 else ""  # noqa: PLR2004 - as above
-            raise Undelivered(f"the receiver answered {status}{redirected}", refused=status in REFUSED)
 
 
 def cloud_event(message: Message) -> dict[str, Any]:
