@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import cast
 
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
+from dbupkeep.views import words
+from dbupkeep.views.watching import WORK
 
 MOST = 5000
 """Operations of a run up to which they are looked at; of a bigger one, the clock on the wall is taken."""
 
 KEPT = 2000
 """Ended runs that need not be looked at anew."""
-
-WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
 
 
 def worked(operations: Iterable[Job]) -> float | None:
@@ -31,8 +31,21 @@ def worked(operations: Iterable[Job]) -> float | None:
     return total if spans else None
 
 
+def took(job: Job, below: Sequence[Job] | None = None) -> str:
+    """How long an ended job took; of a database, with what is `below` it, the time that operations of it were at work.
+
+    Empty for one that did nothing.
+    """
+    if job.started_at is None or job.finished_at is None or job.status is JobStatus.SKIPPED:
+        return ""
+    if below is not None and job.type == JobType.DATABASE_MAINTENANCE_PARENT:
+        seconds = worked(below)
+        return "" if seconds is None else words.duration(seconds)
+    return words.duration((job.finished_at - job.started_at).total_seconds())
+
+
 def run_worked(reader: Reader, run: Job) -> float | None:
-    """The same of all operations of an ended run."""
+    """Seconds during which operations of an ended run were at work."""
     if run.started_at is None or run.finished_at is None:
         return None
     wall = (run.finished_at - run.started_at).total_seconds()

@@ -10,8 +10,9 @@ from typing import Any
 from dbupkeep.jobs import OFTEN, Job, JobStatus, JobType, Outcome, Phase
 from dbupkeep.results import gain_of
 from dbupkeep.views import words
-from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, short, state, text_lines, took
+from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, short, state, text_lines
 from dbupkeep.views.cli.run_text import databases_lines, databases_said
+from dbupkeep.views.lengths import took
 from dbupkeep.views.terminal import Cell, Table, Terminal, wrap
 
 MANY = 100

@@ -1,26 +1,28 @@
-"""What is said of a single job: its mark, its state, how long it took, and why it ended so."""
+"""What is said of a single job: its mark, its state, and why it ended so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, JobType, Phase
-from dbupkeep.views import words
-from dbupkeep.views.lengths import worked
+from dbupkeep.views import marks, words
 from dbupkeep.views.terminal import Terminal, wrap
 
 ChildrenOf = Callable[[str], Sequence[Job]]
 """The direct children of a parent by its id, in order."""
 
-MARKS: Mapping[JobStatus, tuple[str, str]] = {
-    JobStatus.PENDING: ("·", "dim"),
-    JobStatus.RUNNING: ("▸", "cyan"),
-    JobStatus.COMPLETED: ("✓", "green"),
-    JobStatus.FAILED: ("✗", "red"),
-    JobStatus.CANCELLED: ("×", "yellow"),
-    JobStatus.SKIPPED: ("–", "dim"),
-    JobStatus.DEFERRED: ("‖", "yellow"),
+_COLORS: Mapping[JobStatus, str] = {
+    JobStatus.PENDING: "dim",
+    JobStatus.RUNNING: "cyan",
+    JobStatus.COMPLETED: "green",
+    JobStatus.FAILED: "red",
+    JobStatus.CANCELLED: "yellow",
+    JobStatus.SKIPPED: "dim",
+    JobStatus.DEFERRED: "yellow",
 }
+
+MARKS: Mapping[JobStatus, tuple[str, str]] = {status: (mark, _COLORS[status]) for status, mark in marks.MARKS.items()}
+"""Each with its style on a terminal."""
 
 SHORT = 13
 """Characters of a run's id that are shown: its time of birth, to the millisecond."""
@@ -81,16 +83,3 @@ def state(job: Job) -> str:
 def waits(job: Job) -> bool:
     """Whether a parent is under way and nothing right below it runs: it is open, but nobody is at work on it."""
     return job.phase is Phase.ORCHESTRATION and job.status is JobStatus.RUNNING and not job.stats.running
-
-
-def took(job: Job, below: Sequence[Job] | None = None) -> str:
-    """How long an ended job took; of a database, with what is `below` it, the time that operations of it were at work.
-
-    Empty for one that did nothing.
-    """
-    if job.started_at is None or job.finished_at is None or job.status is JobStatus.SKIPPED:
-        return ""
-    if below is not None and job.type == JobType.DATABASE_MAINTENANCE_PARENT:
-        seconds = worked(below)
-        return "" if seconds is None else words.duration(seconds)
-    return words.duration((job.finished_at - job.started_at).total_seconds())

@@ -9,7 +9,8 @@ from typing import Any
 from dbupkeep.jobs import Job, JobStatus, JobType, Outcome, Phase
 from dbupkeep.results import gain_of
 from dbupkeep.views import words
-from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, state, took
+from dbupkeep.views.cli.job_words import MARKS, ChildrenOf, aside, operation_name, state
+from dbupkeep.views.lengths import took
 from dbupkeep.views.terminal import Cell, Table, Terminal, wrap
 
 SHOWN = 20

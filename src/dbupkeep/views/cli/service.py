@@ -27,7 +27,7 @@ from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.http import serving_http
-from dbupkeep.views.cli.job_words import state, took
+from dbupkeep.views.cli.job_words import state
 from dbupkeep.views.cli.requests import canonical, canonical_target
 from dbupkeep.views.cli.running import default_slots
 from dbupkeep.views.cli.serving import Asked, listening
@@ -35,6 +35,7 @@ from dbupkeep.views.cli.systemd import notify
 from dbupkeep.views.cli.workers import Workers
 from dbupkeep.views.cli.working import grace_option
 from dbupkeep.views.counting import of_databases
+from dbupkeep.views.lengths import took
 
 if TYPE_CHECKING:
     from dbupkeep.app import App

@@ -16,8 +16,6 @@ from dbupkeep.views.lengths import run_worked
 from dbupkeep.views.pictures.calendar import Span
 from dbupkeep.views.scheduled import Scheduled, in_words
 
-DAYS = 14
-
 MOST = 400
 """Due times of one job up to which each is drawn; a job by the minute would have thousands."""
 

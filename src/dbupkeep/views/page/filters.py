@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.operations import Operation
+from dbupkeep.views.page.signs import WORDS
 
 KEYS = ("state", "op", "engine")
 
@@ -15,7 +16,7 @@ SUGGESTIONS: Sequence[str] = (
     "engine:sqlite", "engine:postgresql",
 )  # fmt: skip
 
-_SAID: Mapping[str, str] = {"done": "completed", "waiting": "pending"}
+_SAID: Mapping[str, str] = {word: status.value for status, word in WORDS.items()}
 """Words of the page for those of the ledger."""
 
 

@@ -20,6 +20,7 @@ from dbupkeep.views.page.room import room
 from dbupkeep.views.page.sheet import Sheet, ToLook
 from dbupkeep.views.page.tables import jobs_said
 from dbupkeep.views.page.tree import counted
+from dbupkeep.views.reports.entries import Entry
 from dbupkeep.views.scheduled import is_served
 from dbupkeep.views.watching import Watch
 
@@ -55,7 +56,7 @@ class Going:
 
     run: Job
     progress: Progress
-    running: Sequence[tuple[Job, str]]  # operations at work, each with the name of its database
+    running: Sequence[Entry]  # operations at work
     gained: int
     left: Remaining | None
 
@@ -110,7 +111,7 @@ def _going(sheet: Sheet, memory: Memory, run: Job) -> Going:
     return Going(
         run=of_databases(sheet.reader, run),
         progress=look.progress,
-        running=[(job, watch.place(job)) for job in look.running],
+        running=[Entry(job=job, database=watch.place(job)) for job in look.running],
         gained=memory.gain(run),
         left=remaining(run, look.progress, at_a_time=len(look.running), now=sheet.now),
     )

@@ -11,18 +11,19 @@ from dbupkeep.events import Recorded
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.views import words
+from dbupkeep.views.lengths import took
 from dbupkeep.views.page import filters, promises
 from dbupkeep.views.page.lanes import GHOSTS, Course, course
 from dbupkeep.views.page.memory import AtHand, Memory
 from dbupkeep.views.page.remaining import remaining
 from dbupkeep.views.page.room import room
 from dbupkeep.views.page.sheet import ToLook
-from dbupkeep.views.page.signs import state, took
+from dbupkeep.views.page.signs import state
 from dbupkeep.views.page.tree import counted, listing
 from dbupkeep.views.reports.entries import Entry
 from dbupkeep.views.reports.html import run_html
 from dbupkeep.views.reports.run import of_run
-from dbupkeep.views.watching import Watch
+from dbupkeep.views.watching import WORK, Watch
 
 router = room()
 
@@ -40,8 +41,6 @@ BEGUN = (JobStatus.RUNNING, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CAN
 GOING = 200
 """Runs that go on among which one of the same name is looked for."""
 
-WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
-
 
 @router.get("/runs/{job_id}")
 def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1, at: str = "") -> Response:
@@ -51,18 +50,19 @@ def run(sheet: ToLook, memory: AtHand, job_id: str, q: str = "", page: int = 1, 
         return sheet.go(place_of(job))
     reader, wanted = sheet.reader, filters.read(q)
     look = Watch(reader=reader, root_id=job.id, after=sheet.seq).look()
-    children = [child for child in reader.children(job.id) if child.id != job.id]
+    children = reader.children(job.id)
+    top = job if job.is_root else sheet.job(job.correlation_id)
     drawn = _course(reader, job, children, sheet.now)
     return sheet.show(
         "run.html",
         run=job,
         above=None if job.is_root else sheet.job(job.parent_id),
-        top=job if job.is_root else sheet.job(job.correlation_id),
+        top=top,
         progress=look.progress,
         running=look.running,
         gained=memory.gain(job),
         gained_by=_gained_by(memory),
-        said=_said(children, paused=_is_paused(reader, job)),
+        said=_said(children, paused=top.paused and not top.status.ended),
         left=remaining(job, look.progress, at_a_time=len(look.running), now=sheet.now),
         course=drawn,
         listing=listing(job, children, reader.children, wanted, page, at=at),
@@ -135,12 +135,6 @@ def _other(reader: Reader, run: Job) -> Job | None:
         return None
     going = reader.jobs(JobQuery(roots=True, statuses=(JobStatus.PENDING, JobStatus.RUNNING)), limit=GOING).jobs
     return next((each for each in going if each.name == run.name and each.created_at < run.created_at), None)
-
-
-def _is_paused(reader: Reader, job: Job) -> bool:
-    """Whether the run of a job starts nothing now; only a root is paused."""
-    root = job if job.is_root else reader.job(job.correlation_id)
-    return root is not None and root.paused and not root.status.ended
 
 
 def _said(children: Sequence[Job], *, paused: bool = False) -> str:

@@ -8,13 +8,14 @@ from fastapi.responses import HTMLResponse
 
 from dbupkeep.scheduler import faulty_file
 from dbupkeep.views.page import agenda
-from dbupkeep.views.page.agenda import DAYS
 from dbupkeep.views.page.room import room
 from dbupkeep.views.page.sheet import ToLook
 from dbupkeep.views.pictures.calendar import calendar
 from dbupkeep.views.scheduled import is_served
 
 router = room()
+
+DAYS = 14
 
 TABLED = 60
 """Due times in the table behind the picture."""

@@ -10,7 +10,7 @@ from typing import Any
 from dbupkeep.jobs import Job
 from dbupkeep.views import words
 from dbupkeep.views.page.past import Tally
-from dbupkeep.views.page.signs import state
+from dbupkeep.views.page.signs import WORDS, state
 from dbupkeep.views.page.squares import Known
 from dbupkeep.views.pictures.calendar import Span
 from dbupkeep.views.pictures.scatter import Point
@@ -28,7 +28,7 @@ def timeline_rows(found: Iterable[Attempt]) -> Rows:
     """Attempts."""
     return [
         (
-            words.name(each.entry.database), words.name(each.entry.operation), f"{each.begin.astimezone():%H:%M:%S}",
+            words.name(each.entry.database), words.name(each.entry.operation), clock(each.begin),
             words.duration(each.seconds), each.status,
         )
         for each in found
@@ -57,7 +57,7 @@ def square_rows(found: Iterable[Known]) -> Rows:
     return [
         (
             words.name(each.name), words.size(each.bytes), words.listed([words.size(each.reclaimable), words.share(each.share)]),
-            f"{state(each.parent)}", words.name(each.trouble),
+            state(each.parent), words.name(each.trouble),
         )
         for each in found
     ]  # fmt: skip
@@ -67,8 +67,8 @@ def run_rows(found: Iterable[Span]) -> Rows:
     """Runs to come."""
     return [
         (
-            each.note if each.band else each.name, f"{each.begins:%a %d %b %H:%M}",
-            "again and again" if each.band else f"{each.ends:%H:%M:%S}", "no" if each.overruns else "yes",
+            each.note if each.band else each.name, day(each.begins),
+            "again and again" if each.band else clock(each.ends), "no" if each.overruns else "yes",
         )
         for each in found
     ]  # fmt: skip
@@ -76,18 +76,8 @@ def run_rows(found: Iterable[Span]) -> Rows:
 
 def jobs_said(run: Job) -> str:
     """The jobs below a run, counted by their state."""
-    stats = run.stats
-    said = (
-        (stats.completed, "done"), (stats.running, "running"), (stats.pending, "waiting"), (stats.failed, "failed"),
-        (stats.deferred, "deferred"), (stats.cancelled, "cancelled"), (stats.skipped, "skipped"),
-    )  # fmt: skip
+    said = ((getattr(run.stats, status.value), word) for status, word in WORDS.items())
     return ", ".join(f"{count:,} {word}" for count, word in said if count) or "nothing yet"
-
-
-def listed_operation(job: Job) -> str:
-    """The operation and its object; of any other job its name."""
-    named = [str(job.config[key]) for key in ("operation", "object") if job.config.get(key)]
-    return " ".join(named) or job.name
 
 
 def clock(moment: datetime) -> str:

@@ -11,8 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dbupkeep.codec import rfc3339
 from dbupkeep.views import words
+from dbupkeep.views.lengths import took
+from dbupkeep.views.marks import MARKS
 from dbupkeep.views.page import tables
-from dbupkeep.views.page.signs import MARKS, TONES, state, took
+from dbupkeep.views.page.signs import TONES, state
 from dbupkeep.views.page.static import address
 
 
@@ -22,7 +24,7 @@ def render(template: str, **values: object) -> HTMLResponse:
 
 
 _WORDS = (
-    tables.clock, tables.day, tables.listed_operation, tables.days, tables.figure_name, tables.figure_value, tables.jobs_said, tables.point_rows, tables.run_rows,
+    tables.clock, tables.day, tables.days, tables.figure_name, tables.figure_value, tables.jobs_said, tables.point_rows, tables.run_rows,
     tables.square_rows, tables.tally_rows, tables.timeline_rows, tables.until, tables.zone,
 )  # fmt: skip
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from dbupkeep.documents import progress_of
 from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, JobType, Phase
 from dbupkeep.progress import Progress
+from dbupkeep.views.lengths import took
 from dbupkeep.views.page.filters import Filter
 from dbupkeep.views.page.promises import Button, of_operation, of_run
-from dbupkeep.views.page.signs import took
+from dbupkeep.views.page.signs import WORDS
 from dbupkeep.views.page.trouble import Sort, sort_of
 from dbupkeep.views.reports.entries import Entry
 
@@ -29,9 +30,6 @@ FEW = 6
 """A database with so few operations lists them also where there is nothing to see in them."""
 
 ChildrenOf = Callable[[str], Sequence[Job]]
-
-TOLD = ("bytes", "file_bytes", "wal_bytes", "pages", "free_pages", "page_size")
-"""Figures whose names people know; others are written as the engine named them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +167,7 @@ def listing(
 ) -> Listing:
     """The rows that are wanted, of a run with these direct children: a page of them, or the one that has the job `at`."""
     parents = [job for job in children if job.phase is Phase.ORCHESTRATION]
+    children_of = cache(children_of)  # what is filtered is read before it is listed
     if not parents and all(job.type != JobType.DATABASE_DISCOVERY for job in children):
         return _of_one(run, children, wanted, page, at)
     others = [Row(entry=Entry(job=job, database=run.name)) for job in children if job.phase is not Phase.ORCHESTRATION]
@@ -192,20 +191,14 @@ def _within_budget(
     """Databases, each with its operations as long as there is room for them."""
     left = BUDGET
     for job, found in pairs:
-        worth = wanted.below or job.stats.total <= FEW or (job.status not in QUIET or job.stats.ineffective > 0)
-        if worth and (job.stats.total <= left or left == BUDGET):
-            operations = found or children_of(job.id)
-            left -= len(operations)
-            below = children_of(job.id) if found else operations
-            yield Database(
-                job=job,
-                tables=_tables(job, operations),
-                progress=_progress(job, operations),
-                took=took(job, below),
-            )
-        else:
-            below = children_of(job.id)
-            yield Database(job=job, tables=(), progress=_progress(job, below), took=took(job, below), shown=False)
+        below = children_of(job.id)
+        worth = wanted.below or job.stats.total <= FEW or job.status not in QUIET or job.stats.ineffective > 0
+        shown = worth and (job.stats.total <= left or left == BUDGET)
+        operations = (found or below) if shown else ()
+        left -= len(operations)
+        yield Database(
+            job=job, tables=_tables(job, operations), progress=_progress(job, below), took=took(job, below), shown=shown
+        )
 
 
 QUIET = (JobStatus.COMPLETED, JobStatus.PENDING, JobStatus.SKIPPED)
@@ -229,11 +222,6 @@ def _word(job: Job, *, paused: bool) -> str:
         return WORDS[job.status] if job.stats.running else "paused" if paused else "waiting"
     return WORDS[job.status]
 
-
-WORDS: Mapping[JobStatus, str] = {
-    JobStatus.COMPLETED: "done", JobStatus.RUNNING: "running", JobStatus.PENDING: "waiting", JobStatus.FAILED: "failed",
-    JobStatus.DEFERRED: "deferred", JobStatus.CANCELLED: "cancelled", JobStatus.SKIPPED: "skipped",
-}  # fmt: skip
 
 _ORDER: Sequence[JobStatus] = (
     JobStatus.RUNNING, JobStatus.FAILED, JobStatus.DEFERRED, JobStatus.CANCELLED, JobStatus.PENDING,

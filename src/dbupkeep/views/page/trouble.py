@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dbupkeep.jobs import Effective, Job, JobStatus, JobType
+from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery, Reader
+from dbupkeep.lifecycle import RETRIABLE
 from dbupkeep.views.reports.entries import Entry
-
-WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
+from dbupkeep.views.watching import WORK
 
 LOOKED_AT = 2000
 """Completed operations of one run that are asked whether they had an effect."""
@@ -47,7 +47,7 @@ class Trouble:
     @property
     def is_new_attempt_possible(self) -> bool:
         """Whether a retry is something to offer."""
-        return self.entry.job.status in (JobStatus.FAILED, JobStatus.DEFERRED, JobStatus.CANCELLED)
+        return self.entry.job.status in RETRIABLE
 
 
 def newest_of_each(runs: Iterable[Job]) -> Sequence[Job]:
@@ -73,9 +73,7 @@ def sort_of(job: Job) -> Sort | None:
         return Sort.FAILED
     if job.status is JobStatus.DEFERRED:
         return Sort.OFTEN if job.often else Sort.DEFERRED
-    if job.status is JobStatus.COMPLETED and (job.result or {}).get("effective") == Effective.NO:
-        return Sort.INEFFECTIVE
-    return None
+    return Sort.INEFFECTIVE if job.ineffective else None
 
 
 def _of_run(reader: Reader, run: Job) -> Iterator[Trouble]:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from dbupkeep.codec import rfc3339
 from dbupkeep.documents import Document, job_document
-from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.jobs import Job, JobStatus, JobType
 from dbupkeep.schedules import Missed
 from dbupkeep.views.reports.entries import Entry, Reason, reasons, when
 
@@ -134,7 +134,7 @@ def of_period(
     """The digest of all jobs that were made in a period, newest first, roots among them."""
     found = list(jobs)
     names = {job.id: job.name for job in found}
-    operations = [job for job in found if job.type == "database_maintenance_operation"]
+    operations = [job for job in found if job.type == JobType.DATABASE_MAINTENANCE_OPERATION]
     return Digest(
         since=since,
         until=until,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from dbupkeep.documents import Document, job_document
-from dbupkeep.jobs import OFTEN, Effective, Job, JobStatus
+from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.results import gain_of
 
 WAITED, SLEPT = "lock_wait_seconds", "throttled_seconds"
@@ -47,7 +47,7 @@ class Entry:
     @property
     def often(self) -> bool:
         """Whether it was put off so often that somebody must look."""
-        return self.in_a_row >= OFTEN
+        return bool(self.job.often)
 
     @property
     def gain(self) -> int:
@@ -69,7 +69,7 @@ class Entry:
     @property
     def ineffective(self) -> bool:
         """Whether it was done, and was of no use."""
-        return (self.job.result or {}).get("effective") == Effective.NO
+        return bool(self.job.ineffective)
 
     @property
     def said(self) -> Sequence[str]:

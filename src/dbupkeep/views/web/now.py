@@ -23,7 +23,7 @@ class Now:
 
     jobs: Mapping[str, Job]  # by id, the upper ones first
     growing: frozenset[str]  # parents of which nobody knows yet how many children they will have
-    between: Mapping[str, Job]  # databases of which something has ended and nothing runs, by id
+    below: Mapping[str, Sequence[Job]]  # by parent: what runs right below it, or has begun and rests
 
     @classmethod
     def look(cls, reader: Reader) -> Now:
@@ -32,14 +32,18 @@ class Now:
         searching = JobQuery(statuses=(JobStatus.PENDING, JobStatus.RUNNING), types=(JobType.DATABASE_DISCOVERY.value,))
         growing = frozenset(job.parent_id for job in reader.jobs(searching, limit=SHOWN).jobs)
         jobs = _with_those_above(reader, reader.jobs(working, limit=SHOWN).jobs)
-        between = {job.id: job for job in begun(reader) if job.id not in jobs}
-        return cls(jobs=jobs, growing=growing, between=between)
+        resting = (job for job in begun(reader) if job.id not in jobs)
+        below: dict[str, list[Job]] = {}
+        for job in (*jobs.values(), *resting):
+            if job.parent_id != job.id:
+                below.setdefault(job.parent_id, []).append(job)
+        return cls(jobs=jobs, growing=growing, below=below)
 
     @classmethod
     def around(cls, reader: Reader, jobs: Sequence[Job]) -> Now:
         """As far as the progress of these jobs depends on it."""
         unended = any(job.phase is Phase.ORCHESTRATION and not job.status.ended for job in jobs)
-        return cls.look(reader) if unended else cls(jobs={}, growing=frozenset(), between={})
+        return cls.look(reader) if unended else cls(jobs={}, growing=frozenset(), below={})
 
     def by_run(self) -> Mapping[str, Sequence[Document]]:
         """What is told of each job, by run."""
@@ -55,10 +59,7 @@ class Now:
 
     def _below(self, parent: Job) -> list[Job]:
         """What runs directly below, each with its progress filled in."""
-        if parent.phase is Phase.EXECUTION:
-            return []
-        under_way = (*self.jobs.values(), *self.between.values())
-        return [self._filled(job) for job in under_way if job.parent_id == parent.id != job.id]
+        return [self._filled(job) for job in self.below.get(parent.id, ())]
 
     def _filled(self, job: Job) -> Job:
         if job.phase is Phase.EXECUTION:
