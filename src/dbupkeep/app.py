@@ -203,10 +203,7 @@ class App:
     def save(self, planned: Planned, turn: Turn | None = None) -> bool:
         """Keep a plan to be applied later, if nobody else had the turn; whether it was kept."""
         kind = "plan" if isinstance(planned, Plan) else "run_plan"
-        if turn is not None:
-            return self.lifecycle.keep_all([(kind, planned.id, to_json(planned))], turn)
-        self.lifecycle.keep(kind, planned.id, to_json(planned))
-        return True
+        return self.lifecycle.keep_all([(kind, planned.id, to_json(planned))], turn)
 
     def saved(self, plan_id: str) -> Planned:
         """A plan that was kept. Raises `UnknownName`."""

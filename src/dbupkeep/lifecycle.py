@@ -135,17 +135,11 @@ class Lifecycle:
 
     def keep(self, kind: str, key: str, document: Mapping[str, Any]) -> None:
         """Store a document of its own, such as a plan that is to be carried out later."""
+        self.keep_all([(kind, key, document)])
+
+    def keep_all(self, documents: Sequence[tuple[str, str, Mapping[str, Any]]], turn: Turn | None = None) -> bool:
+        """Store documents, with a turn only if nobody else had it; all or nothing, and whether it was all."""
         who = actor()  # asked for here: another thread may run the closure
-
-        def work(step: Transaction) -> None:
-            self._ledger.put(step.tx, kind, key, document)
-            step.acts.extend(_kept(kind, key, document, who))
-
-        self._transact(work)
-
-    def keep_all(self, documents: Sequence[tuple[str, str, Mapping[str, Any]]], turn: Turn) -> bool:
-        """Store documents if nobody else had the turn; all or nothing, and whether it was all."""
-        who = actor()
 
         def work(step: Transaction) -> bool:
             if not self._takes(step.tx, turn):

@@ -93,7 +93,7 @@ class Transaction:
         parent = self.known(change.after.parent_id)
         if change.after.status is JobStatus.FAILED and parent.errors.stops_at(parent.stats.failed):
             reason = f"not started: {parent.stats.failed} failed, and the step's error policy stops there"
-            self._skip_pending(parent.id, reason)
+            self._end_pending(parent.id, JobSkipped(reason=reason))
             parent = self.known(parent.id)
         self.settle(parent)
 
@@ -113,12 +113,13 @@ class Transaction:
         elif verdict.outcome is None and parent.status.ended:
             self.append(parent.id, ParentReopened())
 
-    def _skip_pending(self, parent_id: str, reason: str) -> None:
-        for child in self.tx.unended(parent_id):
+    def _end_pending(self, parent_id: str, event: Event) -> None:
+        """Let it happen to all that waits below a parent, from the last to the first: before its gate could bar it."""
+        for child in reversed(self.tx.unended(parent_id)):
             if child.phase is Phase.ORCHESTRATION:
-                self._skip_pending(child.id, reason)
-            elif self.known(child.id).status is JobStatus.PENDING:  # still: one skipped before it may have ended it too
-                self.append(child.id, JobSkipped(reason=reason))
+                self._end_pending(child.id, event)
+            elif self.known(child.id).status is JobStatus.PENDING:  # still: what came before may have ended it too
+                self.append(child.id, event)
 
     def put_off(self, job: Job, verdict: Verdict) -> None:
         """Defer a job that may not start, and with it all of its run that may not either; one that waits is left alone."""
@@ -126,17 +127,9 @@ class Transaction:
             return
         event = JobDeferred(reason=verdict.reason, result=verdict.figures)
         if verdict.for_all:
-            self._defer_pending(job.correlation_id, event)
+            self._end_pending(job.correlation_id, event)
         else:
             self.append(job.id, event)
-
-    def _defer_pending(self, parent_id: str, event: JobDeferred) -> None:
-        """From the last to the first, so that what waits is deferred before its gate could bar it."""
-        for child in reversed(self.tx.unended(parent_id)):
-            if child.phase is Phase.ORCHESTRATION:
-                self._defer_pending(child.id, event)
-            elif self.known(child.id).status is JobStatus.PENDING:
-                self.append(child.id, event)
 
     def cancel(self, job: Job, by: str) -> None:
         """Cancel a job that has not ended, and all below it."""
