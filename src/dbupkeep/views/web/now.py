@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dbupkeep.documents import Document, job_document
-from dbupkeep.jobs import Job, JobStatus, JobType, Phase
+from dbupkeep.jobs import WORK, Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
-from dbupkeep.views.watching import WORK, begun, with_progress
+from dbupkeep.views.watching import begun, with_progress
 
 SHOWN = 200
 """Running operations that are looked at; more than a service has at a time."""
