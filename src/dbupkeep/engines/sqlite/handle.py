@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -265,7 +265,8 @@ def read_header(place: Place) -> Header:
 
 def _start_of(place: Place) -> bytes:
     flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
-    with told(place.path, stage="reading the header"):
+    # Where a rewrite elsewhere makes us wait in `open`, a connection lets the other threads go on, and a `VFSFile` does not.
+    with told(place.path, stage="reading the header"), closing(connect(place.path, View.READ)):
         file = apsw.VFSFile("unix", str(place.path), [flags, 0])
         try:
             return file.xRead(min(place.bytes, headers.LOOK), 0)

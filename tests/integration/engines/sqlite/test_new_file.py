@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -339,6 +340,34 @@ def test_a_program_that_comes_at_the_very_exchange_has_it_undone(
     assert asked(path, "PRAGMA journal_mode") == [(journal,)]
     assert lab.own_files(path) == [path.name]
     lates[0].finds_it_closed(count)
+
+
+LEASED = """
+import os, sys
+from dbupkeep.engines.sqlite.lease import Lease
+lease = Lease(os.open(sys.argv[1], os.O_RDWR))
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_who_waits_to_open_a_file_keeps_no_other_thread_waiting(lab: Any) -> None:
+    """One of those threads may be what the rewrite needs to come to its end."""
+    path = lab.make()
+    command = [sys.executable, "-c", LEASED, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        opener, began = threading.Thread(target=lambda: lab.opened(path).close()), time.monotonic()
+        opener.start()
+        number = f":{inode(path)} "
+        while not any("BREAK" in line and number in line for line in Path("/proc/locks").read_text().splitlines()):
+            assert opener.is_alive()
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        opener.join()
+        assert time.monotonic() - began < 20  # the kernel ends it after 45 seconds
 
 
 def test_a_hard_link_that_is_made_meanwhile_keeps_its_file(lab: Any) -> None:
