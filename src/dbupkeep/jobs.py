@@ -51,6 +51,9 @@ class JobType(StrEnum):
         return cls(text)
 
 
+WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
+"""Types of jobs that are carried out, and not made of others."""
+
 RETIRED: Mapping[str, JobType] = {"database_maintenance": JobType.DATABASE_MAINTENANCE_OPERATION}
 
 

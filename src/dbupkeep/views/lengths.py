@@ -7,10 +7,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import cast
 
-from dbupkeep.jobs import Job, JobStatus, JobType, Phase
+from dbupkeep.jobs import WORK, Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.views import words
-from dbupkeep.views.watching import WORK
 
 MOST = 5000
 """Operations of a run up to which they are looked at; of a bigger one, the clock on the wall is taken."""

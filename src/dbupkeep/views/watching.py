@@ -9,7 +9,7 @@ from dbupkeep.codec import to_json
 from dbupkeep.documents import progress_of
 from dbupkeep.errors import UnknownName
 from dbupkeep.events import JobCompleted, Recorded
-from dbupkeep.jobs import Job, JobStatus, JobType, Phase
+from dbupkeep.jobs import WORK, Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.progress import Progress
 from dbupkeep.results import gain_of
@@ -21,9 +21,6 @@ BEGUN_SHOWN = 1000
 """Databases of a run that have begun which are looked at for its progress."""
 
 PAGE = 500
-WORK = (JobType.DATABASE_MAINTENANCE_OPERATION.value, JobType.DATABASE_DISCOVERY.value)
-"""Types of jobs that are carried out, and not made of others."""
-
 PARENTS = (JobType.DATABASE_MAINTENANCE_PARENT.value,)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from fastapi.responses import HTMLResponse, Response
 
 from dbupkeep.events import Recorded
-from dbupkeep.jobs import Job, JobStatus, JobType, Phase
+from dbupkeep.jobs import WORK, Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.views import words
 from dbupkeep.views.lengths import took
@@ -23,7 +23,7 @@ from dbupkeep.views.page.tree import counted, listing
 from dbupkeep.views.reports.entries import Entry
 from dbupkeep.views.reports.html import run_html
 from dbupkeep.views.reports.run import of_run
-from dbupkeep.views.watching import WORK, Watch
+from dbupkeep.views.watching import Watch
 
 router = room()
 

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.jobs import WORK, Job, JobStatus
 from dbupkeep.ledger import JobQuery, Reader
 from dbupkeep.lifecycle import RETRIABLE
 from dbupkeep.views.reports.entries import Entry
-from dbupkeep.views.watching import WORK
 
 LOOKED_AT = 2000
 """Completed operations of one run that are asked whether they had an effect."""
