@@ -178,6 +178,10 @@ def check(query: str) -> None:
         depth += {"(": 1, ")": -1}.get(part, 0)
         assert depth >= 0, query
     assert depth == 0, query
+    sides = re.split(r"\b(?:and|or|unless)\b(?! *(?:on|ignoring))", query)
+    assert len({bool(re.match(r" *(?:sum|max|min)\b", side)) for side in sides}) == 1, (
+        "only sides with equal labels match"
+    )
     metric, labels = "", set[str]()
     for number, (kind, part) in enumerate(parts):
         if kind == "word" and part.startswith("dbupkeep_"):
@@ -220,11 +224,25 @@ def test_a_panel_of_the_example_dashboard_asks_for_what_there_is(panel: Any) -> 
 
 
 @pytest.mark.parametrize(
-    "query", ["sum(dbupkeep_nothing)", "sum(dbupkeep_workers", 'dbupkeep_workers{table="t"}', "sum(%)"]
+    "query",
+    [
+        "sum(dbupkeep_nothing)",
+        "sum(dbupkeep_workers",
+        'dbupkeep_workers{table="t"}',
+        "sum(%)",
+        "sum(dbupkeep_workers) == 0 and dbupkeep_queue_depth > 0",
+    ],
 )
 def test_a_query_for_what_there_is_not_is_noticed(query: str) -> None:
     with pytest.raises(AssertionError):
         check(query)
+
+
+def test_the_example_of_a_scrape_keeps_our_label_job() -> None:
+    """Prometheus has a label of that name for each place that it scrapes, and renames ours unless it is told not to."""
+    page = (EXAMPLES.parent / "how-to" / "monitor.md").read_text(encoding="utf-8")
+    scrape = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["scrape_configs"][0]
+    assert scrape["honor_labels"] is True
 
 
 def test_the_examples_cover_what_people_must_be_told_of() -> None:
