@@ -70,7 +70,7 @@ def _plain(name: str) -> str:
 
 
 def _mounted(names: Iterable[str]) -> str:
-    """Whether a file of that name is mounted by itself somewhere, as containers do: replaced, it would vanish there."""
+    """Whether a file of that name is mounted by itself somewhere, or in a layer, as containers do: there it stays what it was."""
     unseen = "a container may have mounted the file by itself, and not all processes can be looked at"
     try:
         whole = str((PROC / "self/ns/pid").readlink()) == _FIRST_PIDS and (PROC / "1/mountinfo").exists()
@@ -79,17 +79,24 @@ def _mounted(names: Iterable[str]) -> str:
         whole = False
     if not whole:
         return unseen
-    marks = [b" " + os.fsencode(name.translate(_ESCAPED)) + b" " for name in names]
+    marks = [mark for name in names for mark in _marks(name.translate(_ESCAPED))]
     seen: set[str] = set()
     for process in processes:
         try:
             if _mounts(f"{PROC}/{process}", marks, seen):
-                return f"process {process} has the file mounted by itself"
+                return f"process {process} has the file mounted by itself, or in a layer"
         except PermissionError:
             return unseen
         except OSError:
             continue  # it ended while we looked
     return ""
+
+
+def _marks(name: str) -> Iterable[bytes]:
+    """What a line of `mountinfo` has in it that mounts the file, or as the upper layer a folder that it is in."""
+    yield b" " + os.fsencode(name) + b" "
+    for folder in Path(name).parents:
+        yield b"upperdir=" + os.fsencode(folder) + b","
 
 
 def _mounts(process: str, marks: Sequence[bytes], seen: set[str]) -> bool:

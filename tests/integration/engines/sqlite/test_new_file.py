@@ -491,6 +491,21 @@ def test_a_file_that_a_container_has_mounted_by_itself_is_not_replaced(lab: Any)
     assert planned(lab, path).method == rewrite.METHOD
 
 
+@needs_root
+def test_a_file_in_the_layer_of_a_container_is_not_replaced(lab: Any) -> None:
+    path, root = lab.make(), lab.folder
+    below, work, point = (root.with_name(f"{root.name}-{end}") for end in ("below", "work", "point"))
+    for folder in (below, work, point):
+        folder.mkdir()
+    layers = f"lowerdir={below},upperdir={root},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(point)], check=True)
+    try:
+        assert "in a layer" in str(planned(lab, path).evidence["why_in_place"])
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+    assert planned(lab, path).method == rewrite.METHOD
+
+
 def test_it_can_be_turned_off_and_small_files_are_quicker_in_place(lab: Any) -> None:
     path = lab.make()
     off = Policy(force=True, thresholds={"vacuum": {"new_file_min_bytes": 0, "new_file": False}})
