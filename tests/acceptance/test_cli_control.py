@@ -22,7 +22,7 @@ def running(cli: Cli, script: Script) -> Started:
 
 def test_it_is_cancelled_from_another_process(cli: Cli, running: Started) -> None:
     run_id = running.seen[0]["correlation_id"]
-    assert "what runs is told to stop" in cli("cancel", run_id).out
+    assert "what runs (1 job) is told to stop" in cli("cancel", run_id).out
     assert running.end().code == 3
     assert cli("show", run_id, "--json").json["outcome"] == "cancelled"
     again = cli("cancel", run_id)

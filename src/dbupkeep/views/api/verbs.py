@@ -8,11 +8,11 @@ from dbupkeep.documents import Document
 from dbupkeep.jobs import Job
 from dbupkeep.ledger import Tx
 from dbupkeep.lifecycle import Lifecycle
+from dbupkeep.views import sayings
 from dbupkeep.views.api.contract import CHANGED, CONFLICT, NOT_FOUND
 from dbupkeep.views.api.jobs import JobId
 from dbupkeep.views.api.models.asked import Limits
 from dbupkeep.views.api.models.jobs import Done, Retried
-from dbupkeep.views.web import sayings
 from dbupkeep.views.web.answers import answer, check_unchanged
 from dbupkeep.views.web.desk import AtDesk, Desk
 from dbupkeep.views.web.now import Now

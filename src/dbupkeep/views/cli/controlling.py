@@ -9,14 +9,14 @@ import click
 
 from dbupkeep.documents import job_document
 from dbupkeep.errors import UsageError
-from dbupkeep.jobs import Job, JobStatus
+from dbupkeep.jobs import Job
 from dbupkeep.lifecycle import MOST_AT_A_TIME
-from dbupkeep.views import words
+from dbupkeep.views import sayings, words
 from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.finding import find
-from dbupkeep.views.cli.job_words import short, state
+from dbupkeep.views.cli.job_words import short
 from dbupkeep.views.cli.running import default_slots, execute
 from dbupkeep.views.moments import ahead
 
@@ -29,15 +29,7 @@ if TYPE_CHECKING:
 @common
 def cancel(console: Console, job_id: str) -> int:
     """End a job and all below it: what waits ends now, what runs is told to stop."""
-
-    def said(job: Job) -> str:
-        if job.status is JobStatus.CANCELLED:
-            return f"Cancelled {words.name(job.name)}."
-        if job.status.ended:
-            return f"{words.name(job.name)} had ended before: {job.outcome or job.status}."
-        return f"Cancelling {words.name(job.name)}: what waits has ended, what runs is told to stop."
-
-    return _do(console, job_id, lambda app, job: app.lifecycle.cancel(job.id, by=user()), said)
+    return _do(console, job_id, lambda app, job: app.lifecycle.cancel(job.id, by=user()), sayings.cancelled)
 
 
 @click.command()
@@ -50,14 +42,7 @@ def cancel(console: Console, job_id: str) -> int:
 @common
 def stop(console: Console, job_id: str, *, after_current: bool) -> int:  # noqa: ARG001 - scripts may want to say it
     """End a run, or a database of one, after what runs now: what waits is given up. Only `retry` opens it again."""
-
-    def said(job: Job) -> str:
-        if job.status.ended:
-            return f"{words.name(job.name)} has ended: {state(job)}."
-        left = words.counted(job.stats.running, "job")
-        return f"{words.name(job.name)} ends after what runs now ({left}); what had not started is given up."
-
-    return _do(console, job_id, lambda app, job: app.lifecycle.stop(job.id, by=user()), said)
+    return _do(console, job_id, lambda app, job: app.lifecycle.stop(job.id, by=user()), sayings.stopped)
 
 
 @click.command()
@@ -89,10 +74,7 @@ def limit(console: Console, job_id: str, *, at_a_time: int | None, until: str | 
         moment = ahead(until, app.clock.now()) if until and not lift else None
         return app.lifecycle.limit(job.id, at_a_time=at_a_time, until=moment, open_end=lift, by=user())
 
-    def said(job: Job) -> str:
-        return f"Limits of {words.name(job.name)}: {words.limits(job.at_a_time, job.until)}."
-
-    return _do(console, job_id, change, said)
+    return _do(console, job_id, change, sayings.limited)
 
 
 @click.command()
@@ -103,12 +85,7 @@ def skip(console: Console, job_id: str) -> int:
 
     After a check that is left out, nothing is rewritten.
     """
-    return _do(
-        console,
-        job_id,
-        lambda app, job: app.lifecycle.skip(job.id, by=user()),
-        lambda job: f"{words.name(job.name)} is left out.",
-    )
+    return _do(console, job_id, lambda app, job: app.lifecycle.skip(job.id, by=user()), sayings.skipped)
 
 
 @click.command()
@@ -139,7 +116,7 @@ def pause(console: Console, job_id: str) -> int:
 
     def said(job: Job) -> str:
         if job.status.ended:
-            return f"{words.name(job.name)} had ended before: {job.outcome or job.status}."
+            return sayings.ended_before(job)
         return f"Paused {words.name(job.name)}. Let it go on:  dbupkeep resume {short(job)}"
 
     return _do(console, job_id, lambda app, job: app.lifecycle.pause(job.id, by=user()), said)
@@ -153,7 +130,7 @@ def resume(console: Console, job_id: str) -> int:
 
     def said(job: Job) -> str:
         if job.status.ended:
-            return f"{words.name(job.name)} had ended before: {job.outcome or job.status}."
+            return sayings.ended_before(job)
         return f"{words.name(job.name)} goes on where a process works on it; here:  dbupkeep run --resume {short(job)}"
 
     return _do(console, job_id, lambda app, job: app.lifecycle.resume(job.id, by=user()), said)

@@ -294,7 +294,7 @@ def test_verbs_say_what_they_did_and_what_goes_on(client: Client, app: App) -> N
     assert said("cancel", begun.id).startswith(f"{begun.name} is told to stop")
     assert said("cancel") == "Cancelling a: what waited has ended, what runs (1 job) is told to stop."
     app.lifecycle.end(begun, Ended(event=done()))
-    assert said("cancel") == "a is cancelled."
+    assert said("cancel") == "Cancelled a."
     assert said("pause") == "a had ended before: cancelled."
     by = {getattr(each.event, "by", "") for each in app.reader.events(correlation_id=new.parent.id)}
     assert by == {"", "token test"}

@@ -1,4 +1,4 @@
-"""What a verb did or set going, in a sentence that promises no more than is so. For API and page."""
+"""What a verb did or set going, in a sentence that promises no more than is so. For API and command line."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dbupkeep.views import words
 def cancelled(job: Job) -> str:
     """Of `cancel`."""
     if job.status is JobStatus.CANCELLED:
-        return f"{_name(job)} is cancelled."
+        return f"Cancelled {_name(job)}."
     if job.status.ended:
-        return _ended_before(job)
+        return ended_before(job)
     if job.phase is Phase.EXECUTION:
         return f"{_name(job)} is told to stop; if it is past the point of return, it ends by itself."
     return f"Cancelling {_name(job)}: what waited has ended, what runs ({_running(job)}) is told to stop."
@@ -29,14 +29,14 @@ def stopped(job: Job) -> str:
 def paused(run: Job) -> str:
     """Of `pause`, which is for a whole run."""
     if run.status.ended:
-        return _ended_before(run)
+        return ended_before(run)
     return f"Paused {_name(run)}: nothing new starts in it; what runs ({_running(run)}) goes on to its end."
 
 
 def resumed(run: Job, *, served: bool) -> str:
     """Of `resume`; `served`: whether a worker process is there for it."""
     if run.status.ended:
-        return _ended_before(run)
+        return ended_before(run)
     return f"{_name(run)} goes on. {_served(served)}".strip()
 
 
@@ -60,16 +60,17 @@ def limited(run: Job) -> str:
     return said
 
 
+def ended_before(job: Job) -> str:
+    """Of any of them, where the job had ended already."""
+    return f"{_name(job)} had ended before: {_state(job)}."
+
+
 def _name(job: Job) -> str:
     return words.name(job.name)
 
 
 def _state(job: Job) -> str:
     return (job.outcome or job.status.value).replace("_", " ")
-
-
-def _ended_before(job: Job) -> str:
-    return f"{_name(job)} had ended before: {_state(job)}."
 
 
 def _running(job: Job) -> str:
