@@ -21,6 +21,7 @@ from dbupkeep.engines.sqlite import hooks, in_place, leftovers, space, twin
 from dbupkeep.engines.sqlite.alone import obstacle
 from dbupkeep.engines.sqlite.faults import told
 from dbupkeep.engines.sqlite.handle import Handle, View, connect, literal
+from dbupkeep.engines.sqlite.inquiry import STALL_CONSENT
 from dbupkeep.engines.sqlite.lease import Lease, Opened, Unproved, leased
 from dbupkeep.engines.sqlite.openers import openers_of
 from dbupkeep.engines.sqlite.progress import ThreadBytes, followed
@@ -30,6 +31,7 @@ from dbupkeep.errors import Busy, Interrupted, OperationError, UpkeepError
 from dbupkeep.facts import Value
 from dbupkeep.plans import PlanItem
 from dbupkeep.progress import Progress, measured
+from dbupkeep.quantities import duration
 
 METHOD = "new file"
 
@@ -55,9 +57,23 @@ def run(handle: Handle, item: PlanItem, report: Report, tag: str) -> Work:
     except Unproved as unproved:
         who = openers_of(handle.place, handle.connection) if isinstance(unproved, Opened) else None
         why = f"{unproved}: {who}" if who else str(unproved)
+        if who:
+            _spare(handle, item, why)
     report.stage("in place instead", why)
     work = in_place.run(handle, item, report)
     return replace(work, values={**work.values, "method": in_place.METHOD, "why_in_place": why})
+
+
+def _spare(handle: Handle, item: PlanItem, why: str) -> None:
+    """Raise `Busy` where who has come to open the file would have to wait for longer than the policy allows."""
+    stall, most = item.estimate.stall_seconds or 0, item.options.get("max_stall")
+    if item.options.get(STALL_CONSENT) or most is None or stall <= float(most):
+        return
+    raise Busy(
+        f"the VACUUM of {handle.path} is put off",
+        why=f"{why}; in place it would keep writers waiting for about {duration(stall)}, longer than the allowed {duration(float(most))}",
+        hint=f"raise max_stall, run it when nobody has the file open, or consent to {STALL_CONSENT}",
+    )
 
 
 def mend(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str]) -> dict[str, Value] | None:

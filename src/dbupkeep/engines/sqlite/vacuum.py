@@ -8,7 +8,7 @@ from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import backup, in_place, incremental, rewrite, words
 from dbupkeep.engines.sqlite.check import known_damage
 from dbupkeep.engines.sqlite.handle import Handle
-from dbupkeep.engines.sqlite.inquiry import RENUMBER_CONSENT, Draft, Inquiry, decide, too_long
+from dbupkeep.engines.sqlite.inquiry import RENUMBER_CONSENT, STALL_CONSENT, Draft, Inquiry, decide, too_long
 from dbupkeep.engines.sqlite.sizes import Sizes, measure
 from dbupkeep.estimates import RECENT, Measurement, median
 from dbupkeep.facts import Notice, Value
@@ -187,7 +187,7 @@ def _whole(q: Inquiry, reason: str) -> Draft:
         method=rewrite.METHOD,
         locks="nobody else has the file open; who comes to open it waits for a moment, and the work goes on in place",
         space=q.space(twin=live),
-        options={**draft.options, "renews": rewrite.RENEWS},
+        options={**draft.options, "renews": rewrite.RENEWS, STALL_CONSENT: STALL_CONSENT in q.policy.consents},
     )
 
 

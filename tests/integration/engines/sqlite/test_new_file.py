@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ import pytest
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Leftover, Stop, Work
 from dbupkeep.engines.sqlite import alone, in_place, rewrite, twin
-from dbupkeep.errors import Interrupted, OperationError, Refused, UsageError
+from dbupkeep.engines.sqlite.inquiry import STALL_CONSENT
+from dbupkeep.errors import Busy, Interrupted, OperationError, Refused, UsageError
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
 from dbupkeep.testing.engine_suite import Recorder
@@ -201,6 +204,22 @@ def test_a_program_that_opened_it_since_the_plan_keeps_its_file(lab: Any, journa
     assert one.does("INSERT INTO t VALUES (-1, 'kept', '')") == []
     assert asked(path, "SELECT a FROM t WHERE id = -1") == [("kept",)]
     assert lab.sound(path)
+
+
+@pytest.mark.parametrize("consents", [frozenset(), frozenset({STALL_CONSENT})])
+def test_one_that_would_have_to_wait_too_long_has_it_put_off(lab: Any, consents: frozenset[str]) -> None:
+    path = lab.make()
+    policy = replace(ALWAYS, max_stall=timedelta(microseconds=1), consents=consents)
+    item, before = lab.planned(path, Operation.VACUUM, policy), path.read_bytes()
+    lab.other(path).does("SELECT 1")
+    if consents:
+        assert lab.done(path, item)[0].values["method"] == in_place.METHOD
+        return
+    with pytest.raises(Busy, match="put off") as caught:
+        lab.done(path, item)
+    assert "longer than the allowed" in caught.value.why
+    assert path.read_bytes() == before
+    assert lab.own_files(path) == [path.name]
 
 
 OPENS_AND_WRITES = """
