@@ -159,8 +159,8 @@ class App:
 
     def _receiver(self, receiver: Receiver) -> Follower:
         from dbupkeep.followers.apprise import AppriseFollower
+        from dbupkeep.followers.notifications import Notifier
         from dbupkeep.followers.webhook import WebhookFollower
-        from dbupkeep.notifications import Notifier
         from dbupkeep.outbound import Reach
 
         notifier = Notifier(self.reader, receiver.jobs, receiver.on)

@@ -31,7 +31,7 @@ from dbupkeep.definitions import (
     Window,
 )
 from dbupkeep.errors import DefinitionError
-from dbupkeep.notifications import Told
+from dbupkeep.followers.notifications import Told
 from dbupkeep.operations import Operation, parse
 from dbupkeep.secret import Secret
 

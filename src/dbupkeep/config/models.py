@@ -26,7 +26,7 @@ from pydantic import (
 from dbupkeep.config import units
 from dbupkeep.config.names import LONGEST_NAME, RETENTION
 from dbupkeep.definitions import DATABASE_MAINTENANCE, Hooks, OnError, Overlap, Policy, Setting
-from dbupkeep.notifications import USUAL
+from dbupkeep.followers.notifications import USUAL
 from dbupkeep.operations import Operation
 from dbupkeep.secret import Secret
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from dbupkeep.events import Recorded
 from dbupkeep.follower import Memory, Message, Undelivered
-from dbupkeep.notifications import FLAPPING, Notifier, Told
+from dbupkeep.followers.notifications import FLAPPING, Notifier, Told
 from dbupkeep.secret import Secret, Unreadable
 
 TYPES: Mapping[str, str] = {

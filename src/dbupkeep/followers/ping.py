@@ -9,8 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 from dbupkeep import outbound
 from dbupkeep.events import JobSubmitted, ParentSettled, Recorded
 from dbupkeep.follower import Memory, Message, Undelivered
+from dbupkeep.followers.notifications import BAD, GOOD, RESULTS, Notifier, Told
 from dbupkeep.ledger import Reader
-from dbupkeep.notifications import BAD, GOOD, RESULTS, Notifier, Told
 from dbupkeep.outbound import Reach
 from dbupkeep.secret import Secret, Unreadable
 

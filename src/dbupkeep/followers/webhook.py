@@ -17,7 +17,7 @@ from dbupkeep.clock import Clock
 from dbupkeep.codec import rfc3339
 from dbupkeep.events import Recorded
 from dbupkeep.follower import Memory, Message, Undelivered
-from dbupkeep.notifications import Notifier
+from dbupkeep.followers.notifications import Notifier
 from dbupkeep.outbound import Reach
 from dbupkeep.secret import Secret, Unreadable
 
