@@ -144,10 +144,10 @@ class App:
 
     def followers(self, config: Config) -> Sequence[Follower]:
         """The followers that a configuration wants; running totals are always among them."""
+        from dbupkeep.followers.outbound import Reach
         from dbupkeep.followers.ping import PingFollower
         from dbupkeep.followers.totals import TotalsFollower
         from dbupkeep.followers.traces import TracesFollower, is_wanted
-        from dbupkeep.outbound import Reach
 
         pings = [
             PingFollower(job, url=ping.url, reach=Reach(private=ping.private, hosts=ping.hosts), reader=self.reader)
@@ -160,8 +160,8 @@ class App:
     def _receiver(self, receiver: Receiver) -> Follower:
         from dbupkeep.followers.apprise import AppriseFollower
         from dbupkeep.followers.notifications import Notifier
+        from dbupkeep.followers.outbound import Reach
         from dbupkeep.followers.webhook import WebhookFollower
-        from dbupkeep.outbound import Reach
 
         notifier = Notifier(self.reader, receiver.jobs, receiver.on)
         if receiver.apprise is not None:

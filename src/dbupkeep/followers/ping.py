@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit, urlunsplit
 
-from dbupkeep import outbound
 from dbupkeep.events import JobSubmitted, ParentSettled, Recorded
 from dbupkeep.follower import Memory, Message, Undelivered
+from dbupkeep.followers import outbound
 from dbupkeep.followers.notifications import BAD, GOOD, RESULTS, Notifier, Told
+from dbupkeep.followers.outbound import Reach
 from dbupkeep.ledger import Reader
-from dbupkeep.outbound import Reach
 from dbupkeep.secret import Secret, Unreadable
 
 START, SUCCESS, FAIL, LOG = "start", "success", "fail", "log"

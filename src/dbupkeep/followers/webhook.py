@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from dbupkeep import outbound
 from dbupkeep.clock import Clock
 from dbupkeep.codec import rfc3339
 from dbupkeep.events import Recorded
 from dbupkeep.follower import Memory, Message, Undelivered
+from dbupkeep.followers import outbound
 from dbupkeep.followers.notifications import Notifier
-from dbupkeep.outbound import Reach
+from dbupkeep.followers.outbound import Reach
 from dbupkeep.secret import Secret, Unreadable
 
 CONTENT_TYPE = "application/cloudevents+json"

@@ -22,9 +22,9 @@ from dbupkeep.errors import DefinitionError
 from dbupkeep.follower import Message, Undelivered
 from dbupkeep.followers.apprise import AppriseFollower
 from dbupkeep.followers.notifications import Notifier, Told
+from dbupkeep.followers.outbound import Reach
 from dbupkeep.followers.ping import PingFollower, ping_url
 from dbupkeep.followers.webhook import WebhookFollower, keys_of
-from dbupkeep.outbound import Reach
 from dbupkeep.outbox import Post, state_of
 from dbupkeep.schedules import Missed, Standing
 from dbupkeep.secret import Secret, Unreadable

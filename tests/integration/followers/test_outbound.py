@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dbupkeep.clock import SystemClock
-from dbupkeep.outbound import Reach, Unreached, is_local, is_public, send
+from dbupkeep.followers.outbound import Reach, Unreached, is_local, is_public, send
 
 OPEN, CLOSED = Reach(private=True), Reach()
 
@@ -45,7 +45,7 @@ class Wire:
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     made = Wire()
-    monkeypatch.setattr("dbupkeep.outbound.socket.create_connection", made.create_connection)
+    monkeypatch.setattr("dbupkeep.followers.outbound.socket.create_connection", made.create_connection)
     return made
 
 
