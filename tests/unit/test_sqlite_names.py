@@ -130,11 +130,36 @@ def test_no_path_is_a_usage_error(text: str) -> None:
 # --- headers ---
 
 
+SOUND = header.MAGIC + (4096).to_bytes(2) + bytes((1, 1, 0, 64, 32, 32)) + bytes(20) + (4).to_bytes(4) + bytes(52)
+JUDGED = {16, 17, 19, 21, 22, 23, 44, 45, 46, 47}
+"""The bytes of the size of pages, the read version, the fractions and the format of the schema."""
+
+
 @given(st.binary(max_size=300))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    for content in (data, header.MAGIC + data):
-        with suppress(Refused):
+def test_bytes_that_are_no_header_are_refused_in_words(data: bytes) -> None:
+    for content in (data, header.MAGIC + data[: header.SIZE - len(header.MAGIC) - 1]):
+        with pytest.raises(Refused) as refused:
             header.parse(content, len(content), "x")
+        assert refused.value.what.startswith("x ")
+        assert refused.value.why
+        assert refused.value.hint
+
+
+PLACES = st.sampled_from(sorted(JUDGED)) | st.integers(16, header.SIZE - 1)
+BYTES = st.integers(0, 3) | st.integers(0, 255)
+
+
+@given(st.dictionaries(PLACES, BYTES, max_size=4))
+def test_a_header_is_read_when_what_matters_in_it_can_be(changed: dict[int, int]) -> None:
+    content = bytes(changed.get(at, byte) for at, byte in enumerate(SOUND))
+    found = None
+    with suppress(Refused):
+        found = header.parse(content, len(content), "x")
+    assert found or JUDGED & changed.keys()
+    if found:
+        assert found.page_size in {512 << power for power in range(8)}
+        assert content[21:24] == SOUND[21:24]
+        assert content[19] <= header.WAL
 
 
 def test_header_says_what_the_pragmas_say(tmp_path: Path) -> None:
