@@ -44,10 +44,7 @@ PROGRESS = 0.5
 """Seconds between two looks at what runs."""
 
 QUIET = 15.0
-"""Seconds of silence after which a comment shows that the line is alive."""
-
-LONGEST = 60.0
-"""Seconds after which a stream ends: its browser comes again by itself, and then it is asked who that is."""
+"""Seconds of silence after which a comment shows that the line is alive, and who listens is asked for once more."""
 
 AGAIN = 1000
 """Milliseconds after which a browser that lost its stream asks again."""
@@ -100,9 +97,9 @@ class Feed:
     async def follow(self, place: int, run: str = "") -> AsyncGenerator[bytes]:
         """What a stream of all events, or of one run's, sends from a place on, until the feed is closed."""
         yield format_sse_event(retry=AGAIN)
-        told, until = b"", self._clock.monotonic() + LONGEST
+        told = b""
         with self._listening() as listener:
-            while not listener.ended and self._clock.monotonic() < until:
+            while not listener.ended:
                 listener.news.clear()
                 try:
                     messages, place = await self._next(place, run)

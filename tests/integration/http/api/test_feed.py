@@ -19,7 +19,7 @@ from dbupkeep.documents import event_document
 from dbupkeep.progress import measured
 from dbupkeep.testing.pair_kit import eventually, family, next_delivery
 from dbupkeep.views.web.desk import Desk
-from dbupkeep.views.web.feed import LONGEST, PROGRESS, Feed
+from dbupkeep.views.web.feed import PROGRESS, Feed
 from dbupkeep.views.web.ring import AT_ONCE, SIZE
 from tests.integration.http.api.conftest import Client
 
@@ -278,22 +278,6 @@ def test_how_far_work_is_is_told_twice_a_second_at_most(app: App) -> None:
             clock.seconds += PROGRESS
             (told,) = await taken(stream, is_progress)
             assert [job["progress"]["fraction"] for job in json.loads(told["data"])["jobs"]][-1] == 0.3
-
-    asyncio.run(main())
-    feed.close()
-
-
-def test_a_stream_ends_after_a_while_so_that_who_listens_is_asked_again_who_that_is(app: App) -> None:
-    clock = Still()
-    feed = Feed(app.reader, clock, quiet=0.05)
-
-    async def main() -> None:
-        stream = feed.follow(feed.begin(None))
-        await first(stream)
-        await taken(stream, lambda message: message.get("event") == "progress")
-        clock.seconds += LONGEST
-        async with asyncio.timeout(PATIENCE):
-            assert len([chunk async for chunk in stream]) <= 2
 
     asyncio.run(main())
     feed.close()
