@@ -23,10 +23,10 @@ import pytest
 from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Policy, Step, Target
 from dbupkeep.errors import UpkeepError
-from dbupkeep.jobs import Job, JobStatus, Phase
-from dbupkeep.ledger import JobQuery, Wait
+from dbupkeep.jobs import JobStatus, Phase
+from dbupkeep.ledger import JobQuery
 from dbupkeep.operations import parse
-from dbupkeep.testing.history import History, pristine
+from tests.faults.replaying import recorded, replayed
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Databases, Processes
@@ -65,24 +65,6 @@ class Work:
     def unended(self) -> int:
         query = JobQuery(statuses=(JobStatus.PENDING, JobStatus.RUNNING))
         return sum(job.phase is Phase.EXECUTION for job in self.app.reader.jobs(query, limit=10_000).jobs)
-
-    def jobs(self) -> tuple[Job, ...]:
-        return self.app.reader.jobs(JobQuery(newest_first=False), limit=100_000).jobs
-
-    def history(self) -> History:
-        """All that has happened, checked event by event."""
-        history = History()
-        waits = self.app.ledger.reading().text("select * from waits", {})  # type: ignore[attr-defined]
-        history.expect(
-            (pristine(job) for job in self.jobs()),
-            (Wait(job_id=row["job_id"], on_id=row["on_id"], gate=bool(row["gate"])) for row in waits),
-        )
-        after = 0
-        while events := self.app.reader.events(after):
-            for recorded in events:
-                history.add(recorded)
-            after = events[-1].seq
-        return history
 
 
 class Mayhem:
@@ -137,7 +119,7 @@ def work(processes: Processes, databases: Databases) -> Iterator[Work]:
 
 def account(work: Work, processes: Processes, mayhem: Mayhem) -> int:
     """Nothing is missing, twice or open; how many attempts were lost."""
-    history, jobs = work.history(), work.jobs()
+    history, jobs = replayed(work.app), recorded(work.app)
     print(f"{len(jobs)} jobs, {sum(history.starts.values())} attempts")
     history.check_against(jobs)
     history.check_ended()
@@ -207,11 +189,11 @@ def test_the_real_command_killed_with_its_children(
             process.kill()
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
 
-    history = work.history()
+    history = replayed(work.app)
     print(f"{sum(history.starts.values())} attempts, {history.lost} of them lost")
-    history.check_against(work.jobs())
+    history.check_against(recorded(work.app))
     history.check_ended()
-    assert {job.status for job in work.jobs()} <= {JobStatus.COMPLETED, JobStatus.SKIPPED}
+    assert {job.status for job in recorded(work.app)} <= {JobStatus.COMPLETED, JobStatus.SKIPPED}
     assert history.lost >= 2
     work.app.close()
     databases.check()

@@ -21,10 +21,10 @@ from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Policy, Step, Target
 from dbupkeep.events import JobStarted
 from dbupkeep.jobs import Job, JobStatus, Phase
-from dbupkeep.ledger import JobQuery, Wait
+from dbupkeep.ledger import JobQuery
 from dbupkeep.operations import parse
-from dbupkeep.testing.history import History, pristine
 from dbupkeep.testing.pair_kit import eventually
+from tests.faults.replaying import recorded, replayed
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Databases
@@ -106,24 +106,6 @@ class Service:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0
 
-    def jobs(self) -> tuple[Job, ...]:
-        return self.app.reader.jobs(JobQuery(newest_first=False), limit=100_000).jobs
-
-    def history(self) -> History:
-        """All that has happened, checked event by event."""
-        history = History()
-        waits = self.app.ledger.reading().text("select * from waits", {})  # type: ignore[attr-defined]
-        history.expect(
-            (pristine(job) for job in self.jobs()),
-            (Wait(job_id=row["job_id"], on_id=row["on_id"], gate=bool(row["gate"])) for row in waits),
-        )
-        after = 0
-        while events := self.app.reader.events(after):
-            for recorded in events:
-                history.add(recorded)
-            after = events[-1].seq
-        return history
-
 
 def _tree(pid: int) -> list[int]:
     found = [pid]
@@ -164,7 +146,7 @@ def test_service_that_is_killed_as_a_whole_goes_on(
             service.submit(path)
         eventually("it works", lambda after=after: _started_after(service, after))  # type: ignore[misc]
         time.sleep(dice.uniform(0.0, 0.4))  # the moment is the point, and nothing waits for it
-        struck += any(job.status is JobStatus.RUNNING and job.phase is Phase.EXECUTION for job in service.jobs())
+        struck += any(job.status is JobStatus.RUNNING and job.phase is Phase.EXECUTION for job in recorded(service.app))
         service.kill()
     unended = len(service.going())
     service.config.write_text("version = 1\n")  # nothing new by schedule, so that it comes to an end
@@ -183,7 +165,7 @@ def test_service_that_is_killed_as_a_whole_goes_on(
 
 def account(service: Service) -> int:
     """Nothing is missing, twice or open; how many attempts were lost."""
-    history, jobs = service.history(), service.jobs()
+    history, jobs = replayed(service.app), recorded(service.app)
     history.check_against(jobs)
     history.check_ended()
     roots = {job.id: job for job in jobs if job.is_root}
@@ -246,7 +228,7 @@ def test_runs_in_a_row_leave_nothing_behind(
     assert grown.memory <= GROWTH * warm.memory
     assert grown.files <= math.ceil(GROWTH * warm.files)
     assert grown.wal <= GROWTH * warm.wal
-    assert Counter(job.status for job in service.jobs() if job.is_root) == {JobStatus.COMPLETED: runs}
+    assert Counter(job.status for job in recorded(service.app) if job.is_root) == {JobStatus.COMPLETED: runs}
 
 
 def _have_done(service: Service, path: Path, runs: int) -> None:
