@@ -205,7 +205,8 @@ class Lifecycle:
             job = step.tx.job(delivery.job_id)
             if job is None or job.status is not JobStatus.PENDING or job.attempt + 1 != delivery.attempt:
                 return  # a sweep delivers again what goes on
-            change = step.append(job.id, JobStarted(attempt=delivery.attempt, worker=worker))
+            tag = attempt_tag(job.id, delivery.attempt)
+            change = step.append(job.id, JobStarted(attempt=delivery.attempt, worker=worker, tag=tag))
             if change is not None:
                 step.lose(change.after, reason)
 
