@@ -160,6 +160,7 @@ def test_a_header_is_read_when_what_matters_in_it_can_be(changed: dict[int, int]
         assert found.page_size in {512 << power for power in range(8)}
         assert content[21:24] == SOUND[21:24]
         assert content[19] <= header.WAL
+        assert content[44:48] <= SOUND[44:48]
 
 
 def test_header_says_what_the_pragmas_say(tmp_path: Path) -> None:
