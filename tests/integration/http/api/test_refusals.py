@@ -87,6 +87,12 @@ def test_a_body_that_is_no_request_is_refused(client: Client, app: App, body: by
     assert not app.reader.jobs(JobQuery()).jobs
 
 
+def test_a_parameter_that_comes_twice_is_refused_unless_any_of_them_is_meant(client: Client) -> None:
+    refused = client.get(f"{API}/runs?limit=1&limit=2")
+    assert (refused.status, refused.json["detail"]) == (422, "the parameter 'limit' came 2 times")
+    assert client.get(f"{API}/runs?status=running&status=failed").status == 200
+
+
 def test_titles_are_those_of_http(client: Client) -> None:
     assert client.get(f"{API}/nothing").json["title"] == "Not Found"
     assert client.post(f"{API}/runs", {}).json["title"] == "Unprocessable Content"
