@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from dbupkeep.definitions import Schedule
 from dbupkeep.testing.pair_kit import eventually
+from dbupkeep.views.page import overview
 from tests.integration.page.served import TOKEN, Site, Visit, configuration, site_on
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine("chromium")]
@@ -71,6 +72,16 @@ def test_the_filter_stands_in_the_address(troubled: Site, visit: Visit) -> None:
     assert names(page) == ["fine.db"]
     page.get_by_role("link", name="show all").click()
     eventually("all are shown", lambda: len(names(page)) == 3)
+
+
+def test_a_filter_that_fits_nothing_new_leads_to_older_runs(
+    troubled: Site, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "SEARCHED", 2)
+    page = visit(troubled.url).comes("/?q=fine")
+    expect(page.get_by_text("No run fits the filter.")).to_be_visible()
+    page.get_by_role("link", name="older runs").click()
+    eventually("the older run is found", lambda: names(page) == ["fine.db"])
 
 
 def test_what_happens_comes_by_itself(site: Site, visit: Visit) -> None:

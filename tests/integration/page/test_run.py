@@ -133,9 +133,11 @@ def test_stop_skip_and_limits_by_click(site: Site, held: Held, visit: Visit) -> 
     page.get_by_role("button", name="Set limits").click()
     expect(page.locator(".facts").first).to_contain_text("1 operation at a time")
     assert site.job(run.id).at_a_time == 1
+    page.goto(f"{site.url}/runs/{run.id}?q=op:analyze")
     page.locator(f"[id='{analyze.id}'] > summary").click()
     page.get_by_role("button", name="Skip").click()
     expect(page.locator(f"[id='{analyze.id}']")).to_contain_text("left out")
+    assert page.url.endswith("?q=op:analyze"), "back to where it was asked for"
     page.get_by_text("Stop after current…").click()
     page.get_by_role("button", name="after what runs").click()
     expect(page.locator(".notice")).to_contain_text("Stopping: what runs comes to its end")
@@ -156,7 +158,7 @@ def test_what_cannot_be_done_is_told_on_a_page(troubled: Site, visit: Visit) -> 
     assert answer.status == 409
     assert "That was not done" in answer.text()
     assert page.request.get(f"{troubled.url}/runs/nothing").status == 404
-    many = {"csrf_token": token} | {f"field{number}": "1" for number in range(30)}
+    many: dict[str, str | float | bool] = {"csrf_token": token, **{f"field{number}": "1" for number in range(30)}}
     answer = page.request.post(f"{troubled.url}/jobs/{run.id}/stop", form=many, headers={"Origin": troubled.url})
     assert (answer.status, "more than 20 fields" in answer.text()) == (422, True)
 

@@ -63,34 +63,28 @@ def databases(sheet: ToLook, memory: AtHand, q: str = "") -> HTMLResponse:
     """All databases by their newest runs; none is opened for it."""
     reader, wanted = sheet.reader, filters.read(q)
     runs = reader.jobs(JobQuery(roots=True), limit=RUNS).jobs
-    known = [each for each in _known(reader, memory, runs) if wanted.fits(each.parent, each.name)]
+    found, discoveries = _known(reader, memory, runs)
+    known = [each for each in found if wanted.fits(each.parent, each.name)]
     places = [target for target in sheet.desk.config().targets.values() if target.is_fleet]
-    found = list(_fleets(known, places, _discoveries(reader, runs), sheet.root))
+    fleets = list(_fleets(known, places, discoveries, sheet.root))
     return sheet.show(
-        "databases.html", fleets=found, wanted=wanted, steps=STEPS, suggestions=("engine:sqlite", "engine:postgresql")
+        "databases.html", fleets=fleets, wanted=wanted, steps=STEPS, suggestions=("engine:sqlite", "engine:postgresql")
     )
 
 
-def _known(reader: Reader, memory: Memory, runs: Iterable[Job]) -> Sequence[squares.Known]:
-    """Each database by the newest of some runs that was on it."""
+def _known(reader: Reader, memory: Memory, runs: Iterable[Job]) -> tuple[Sequence[squares.Known], Sequence[Job]]:
+    """Each database by the newest of some runs that was on it, and the discoveries of these runs."""
     parents: dict[str, Job] = {}
     operations: list[Job] = []
+    discoveries: list[Job] = []
     for run in runs:
         below = [run] if run.type == JobType.DATABASE_MAINTENANCE_PARENT else reader.children(run.id)
+        discoveries += [job for job in below if job.type == JobType.DATABASE_DISCOVERY]
         new = [job for job in below if job.phase is Phase.ORCHESTRATION and job.target and job.target not in parents]
         parents |= {job.target: job for job in new}
         if new:
             operations += reader.jobs(JobQuery(correlation_id=run.id, types=OPERATION), limit=OPERATIONS).jobs
-    return squares.known(parents.values(), operations, memory.planned_bytes)
-
-
-def _discoveries(reader: Reader, runs: Iterable[Job]) -> Sequence[Job]:
-    return [
-        job
-        for run in runs
-        if run.type == JobType.MAINTENANCE_RUN
-        for job in reader.jobs(JobQuery(parent_id=run.id, types=(JobType.DATABASE_DISCOVERY.value,)), limit=RUNS).jobs
-    ]
+    return squares.known(parents.values(), operations, memory.planned_bytes), discoveries
 
 
 def _fleets(

@@ -14,7 +14,7 @@ from dbupkeep.progress import Progress
 from dbupkeep.views.counting import of_databases
 from dbupkeep.views.page import agenda, filters, promises, trouble
 from dbupkeep.views.page.headline import State, headline
-from dbupkeep.views.page.memory import AtHand, Memory
+from dbupkeep.views.page.memory import AtHand
 from dbupkeep.views.page.remaining import Remaining, remaining
 from dbupkeep.views.page.room import room
 from dbupkeep.views.page.sheet import Sheet, ToLook
@@ -66,19 +66,23 @@ def overview(sheet: ToLook, memory: AtHand, q: str = "", before: str = "") -> HT
     """The overview; `q` filters the runs, `before` leads to older ones."""
     wanted, reader = filters.read(q), sheet.reader
     newest = reader.jobs(JobQuery(roots=True), limit=LOOKED_AT).jobs
-    going = [_going(sheet, memory, run) for run in newest if not run.status.ended]
+    runs, older = _runs(reader, wanted, before)
+    recent = [run for run in newest if (run.finished_at or sheet.now) >= sheet.now - DAY]
+    once = {run.id: run for run in (*recent, *runs)}
+    gained = {run_id: memory.gain(run) for run_id, run in once.items()}  # of one that goes on it is much to read
+    going = [_going(sheet, run, gained[run.id]) for run in newest if not run.status.ended]
     found = trouble.troubles(reader, trouble.newest_of_each(newest))
     coming = agenda.appointments(reader, sheet.desk.config().jobs.values(), sheet.now)
-    runs, older = _runs(reader, wanted, before)
+    is_so = _state(sheet, found, coming, running=len(going), gained=sum(gained[run.id] for run in recent))
     return sheet.show(
         "overview.html",
-        headline=headline(_state(sheet, memory, newest, found, coming), sheet.now),
+        headline=headline(is_so, sheet.now),
         going=going,
         troubles=found[:TROUBLES],
         more_troubles=max(0, len(found) - TROUBLES),
         coming=coming,
-        served=is_served(reader, sheet.now),
-        runs=[Past(run=run, gained=memory.gain(run), jobs=_jobs(reader, run)) for run in runs],
+        served=is_so.served,
+        runs=[Past(run=run, gained=gained[run.id], jobs=_jobs(reader, run)) for run in runs],
         older=older,
         RETRY=promises.RETRY,
         wanted=wanted,
@@ -88,31 +92,27 @@ def overview(sheet: ToLook, memory: AtHand, q: str = "", before: str = "") -> HT
 
 
 def _state(
-    sheet: Sheet, memory: Memory, newest: Sequence[Job], found: Sequence[trouble.Trouble],
-    coming: Sequence[agenda.Appointment],
-) -> State:  # fmt: skip
-    since = sheet.now - DAY
-    bad = {each.entry.job.target for each in found}
-    failed = {each.entry.job.target for each in found if each.sort is trouble.Sort.FAILED}
+    sheet: Sheet, found: Sequence[trouble.Trouble], coming: Sequence[agenda.Appointment], *, running: int, gained: int
+) -> State:
     return State(
         databases=len(sheet.reader.targets()),
-        troubled=len(bad),
-        failed=len(failed),
-        running=sum(not run.status.ended for run in newest),
-        gained=memory.sum([run for run in newest if (run.finished_at or sheet.now) >= since]),
+        troubled=len({each.entry.job.target for each in found}),
+        failed=len({each.entry.job.target for each in found if each.sort is trouble.Sort.FAILED}),
+        running=running,
+        gained=gained,
         due=min((each.due for each in coming if each.due), default=None),
         served=is_served(sheet.reader, sheet.now),
     )
 
 
-def _going(sheet: Sheet, memory: Memory, run: Job) -> Going:
+def _going(sheet: Sheet, run: Job, gained: int) -> Going:
     watch = Watch(reader=sheet.reader, root_id=run.id, after=sheet.seq)
     look = watch.look()
     return Going(
         run=of_databases(sheet.reader, run),
         progress=look.progress,
         running=[Entry(job=job, database=watch.place(job)) for job in look.running],
-        gained=memory.gain(run),
+        gained=gained,
         left=remaining(run, look.progress, at_a_time=len(look.running), now=sheet.now),
     )
 
@@ -133,6 +133,5 @@ def _runs(reader: Reader, wanted: filters.Filter, before: str) -> tuple[Sequence
     limit = SEARCHED if wanted.words or wanted.engines else SHOWN
     page = reader.jobs(JobQuery(roots=True, statuses=statuses), cursor=before, limit=limit)
     fitting = [run for run in page.jobs if wanted.fits(run)] if limit == SEARCHED else list(page.jobs)
-    more = len(fitting) > SHOWN or bool(page.cursor)
     shown = fitting[:SHOWN]
-    return shown, shown[-1].id if shown and more else ""
+    return shown, shown[-1].id if len(fitting) > SHOWN else page.cursor

@@ -52,12 +52,18 @@ class Sheet:
     def show(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401 - a template takes what it names
         """A page."""
         page = render(
-            template, root=self.root, caller=self.caller, csrf=self.caller.csrf, now=self.now, seq=self.seq, path=self.request.url.path,
+            template, root=self.root, caller=self.caller, csrf=self.caller.csrf, now=self.now, seq=self.seq, path=self.request.url.path, back=self._here,
             may_act=self.caller.role >= Role.OPERATOR, is_admin=self.caller.role >= Role.ADMIN,
             theme=theme_of(self.request), version=dbupkeep.__version__, **values,
         )  # fmt: skip
         page.status_code = status
         return page
+
+    @property
+    def _here(self) -> str:
+        """What the browser asked for, its filter and page included."""
+        asked = self.request.url
+        return f"{asked.path}?{asked.query}" if asked.query else asked.path
 
     def go(self, path: str) -> RedirectResponse:
         """Have the browser go to a path of the site, after a form."""

@@ -9,6 +9,7 @@ from typing import Any
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.views import words
 from dbupkeep.views.pictures.heatmap import Square
+from dbupkeep.views.reports.entries import Entry
 
 BAD = (JobStatus.FAILED, JobStatus.DEFERRED)
 
@@ -68,7 +69,7 @@ def _known(parent: Job, jobs: Sequence[Job], planned: Callable[[Job], int | None
         parent=parent,
         bytes=size,
         reclaimable=expected if free is None and jobs else free,
-        trouble=str((bad.error or {}).get("message") or bad.reason or bad.status.value) if bad else "",
+        trouble=Entry(job=bad, database=parent.name).why or bad.status.value if bad else "",
     )
 
 
