@@ -255,6 +255,12 @@ class App:
         self.ledger.close()
 
 
+def is_on_server(location: str) -> bool:
+    """Whether a ledger is kept by a server, and not in a file."""
+    scheme, separator, _ = location.partition("://")
+    return bool(separator) and scheme != "sqlite"
+
+
 def open_pair(location: str, clock: Clock, lease: float | None = None) -> tuple[Ledger, Reader, Queue]:
     """A ledger with the queue that delivers on its transactions."""
     scheme, separator, _ = location.partition("://")
@@ -267,7 +273,7 @@ def open_pair(location: str, clock: Clock, lease: float | None = None) -> tuple[
         delivery = PgqueuerQueue(shared, clock=clock, lease=lease)
         delivery.migrate()
         return shared, shared, delivery
-    if separator and scheme != "sqlite":
+    if is_on_server(location):
         raise UsageError(
             f"no ledger can be kept at {scheme}://", hint="give a path, sqlite:///PATH or postgresql://HOST/DATABASE"
         )
@@ -282,8 +288,7 @@ def open_pair(location: str, clock: Clock, lease: float | None = None) -> tuple[
 def ledger_file(location: str, *, to: str = "back up") -> Path:
     """The file of the ledger at a location, to `back up` or to `restore`. Raises `Refused` for one that is no file."""
     location = location or default_ledger()
-    scheme, separator, _ = location.partition("://")
-    if not separator or scheme == "sqlite":
+    if not is_on_server(location):
         return _file(location)
     from dbupkeep.ledgers.postgresql.sessions import SCHEMA, Address
 
@@ -291,14 +296,9 @@ def ledger_file(location: str, *, to: str = "back up") -> Path:
     commands = {
         "back up": ("pg_dump", "--format=custom", f"--schema={SCHEMA}", "--file=ledger.dump", str(address)),
         "restore": (
-            "pg_restore",
-            "--clean",
-            "--if-exists",
-            "--single-transaction",
-            f"--dbname={address}",
-            "ledger.dump",
+            "pg_restore", "--clean", "--if-exists", "--single-transaction", f"--dbname={address}", "ledger.dump",
         ),
-    }
+    }  # fmt: skip
     done = {"back up": "backed up", "restore": "restored"}
     raise Refused(
         f"the ledger {address} is on a server, and {done[to]} by its own tools",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dbupkeep.app import default_ledger, ledger_file
+from dbupkeep.app import default_ledger, is_on_server, ledger_file
 from dbupkeep.audit import Act
 from dbupkeep.clock import SystemClock
 from dbupkeep.ledgers import copies
@@ -50,13 +50,11 @@ def restore(console: Console, copy: Path, *, force: bool) -> int:
     """
     place = ledger_file(console.ledger, to="restore")
     found, kept = copies.restore(copy.absolute(), place, SystemClock().now(), force=force)
+    detail = {"kept": str(kept or ""), "event": found.event}
     with (
         console.app() as app
-    ):  # the trail that was restored says so itself; what it had after the copy is in what was kept
-        act = Act(
-            who=user(), what="ledger_restore", on=str(copy), detail={"kept": str(kept or ""), "event": found.event}
-        )
-        app.lifecycle.record(act)
+    ):  # the trail that was restored says so itself; what came after the copy is in what was kept
+        app.lifecycle.record(Act(who=user(), what="ledger_restore", on=str(copy), detail=detail))
     text = f"Restored {words.name(str(place))} from {words.name(str(copy))}: {_said(found)}."
     if kept is not None:
         text += f" What was there is {words.name(str(kept))}."
@@ -69,7 +67,7 @@ def restore(console: Console, copy: Path, *, force: bool) -> int:
 @common
 def check(console: Console, copy: Path | None) -> int:
     """Read all of the ledger, or of a copy of it, and say whether it is sound."""
-    if copy is None and _on_server(console):
+    if copy is None and is_on_server(console.ledger or default_ledger()):
         return _answers(console)
     place = copy.absolute() if copy else ledger_file(console.ledger)
     found = copies.check(place)
@@ -89,11 +87,6 @@ def _answers(console: Console) -> int:
             f"{words.name(health.location)} answers: {said}. Whether its files are sound, its server says."
         )
     return Exit.DONE
-
-
-def _on_server(console: Console) -> bool:
-    scheme, separator, _ = (console.ledger or default_ledger()).partition("://")
-    return bool(separator) and scheme != "sqlite"
 
 
 def _said(found: copies.Copy) -> str:

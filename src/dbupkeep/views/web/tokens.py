@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dbupkeep.access import Access, Role, Token, digest
-from dbupkeep.app import App, state_folder
+from dbupkeep.app import App, is_on_server, state_folder
 from dbupkeep.clock import Clock
 from dbupkeep.errors import UsageError
 from dbupkeep.views.web.gate import Gate, Given
@@ -44,8 +44,7 @@ def has_weak_token(environ: Mapping[str, str] | None = None) -> bool:
 
 def place_of(location: str) -> Path:
     """Where the first token's text is: beside a ledger that is a file; else in the state folder."""
-    scheme, remote, _ = location.partition("://")
-    if remote and scheme != "sqlite":
+    if is_on_server(location):
         return state_folder() / "token"
     ledger = Path(location.removeprefix("sqlite://")).expanduser().absolute()
     return ledger.with_name(f"{ledger.name}.token")
