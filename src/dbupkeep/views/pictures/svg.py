@@ -35,7 +35,7 @@ def picture(title: str, parts: Iterable[Svg], *, width: float, height: float, ki
     """The whole picture, as wide as its place; `kind` is a class by which it is styled."""
     return element(
         "svg", element("title", title), *parts, xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {width:g} {height:g}",
-        class_=f"picture {kind}", role="img", aria_label=printable(title),
+        class_=f"picture {kind}", role="img", aria_label=title,
     )  # fmt: skip
 
 
@@ -97,8 +97,8 @@ def powers(low: float, high: float, base: float) -> Sequence[float]:
 
 
 def _attribute(name: str) -> str:
-    return name if name == "viewBox" else name.rstrip("_").replace("_", "-")
+    return name.rstrip("_").replace("_", "-")
 
 
 def _value(value: object) -> str:
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else printable(str(value))

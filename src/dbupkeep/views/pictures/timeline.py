@@ -10,44 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from html import escape
 from math import ceil
 
-from dbupkeep.logs import printable
-from dbupkeep.views.pictures.svg import Svg
+from dbupkeep.views.pictures.svg import Svg, element, link
 
 ROW, GAP, HEAD, AXIS = 18, 4, 20, 26
 """Heights in pixels: of a bar, between bars, of a lane's name, of the axis."""
 
 STEPS = (
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1,
-    2,
-    5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    7200,
-    10800,
-    21600,
-    43200,
-    86400,
-)
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200,
+    10800, 21600, 43200, 86400,
+)  # fmt: skip
 """Seconds between two marks of the axis."""
 
 MARKS = 6
@@ -132,11 +105,10 @@ def timeline(
     drawn = [(lane, _rows(lane.bars)) for lane in lanes if lane.bars]
     height = AXIS + sum(HEAD + len(rows) * (ROW + GAP) + GAP for _, rows in drawn)
     parts = [*_ground(span, height, closes, now), *_lanes(drawn, span, name)]
-    # Nothing of a name may end a tag or an attribute: all text goes through `_text`.
-    return Svg(
-        f'<svg class="timeline" xmlns="http://www.w3.org/2000/svg" width="100%" height="{height}" role="img" '
-        f'aria-label="{_text(title)}">{_hatching(name)}{"".join(parts)}</svg>'
-    )
+    return element(
+        "svg", _hatching(name), *parts, class_="timeline", xmlns="http://www.w3.org/2000/svg", width="100%",
+        height=height, role="img", aria_label=title,
+    )  # fmt: skip
 
 
 def _span(bars: Iterable[Bar], now: datetime | None, closes: datetime | None) -> Span:
@@ -159,27 +131,30 @@ def _rows(bars: Sequence[Bar]) -> list[list[Bar]]:
     return rows
 
 
-def _ground(span: Span, height: int, closes: datetime | None, now: datetime | None) -> Iterator[str]:
+def _ground(span: Span, height: int, closes: datetime | None, now: datetime | None) -> Iterator[Svg]:
     """Marks of time with their lines, the wall where the window closes, and the line of now."""
     for moment in _marks(span):
         x = span.at(moment)
-        yield f'<line class="grid" x1="{x:.3f}%" x2="{x:.3f}%" y1="{AXIS - 6}" y2="{height}"/>'
-        yield f'<text class="mark" x="{x:.3f}%" y="{AXIS - 10}"{_anchor(x)}>{_text(_clock(moment, span))}</text>'
+        yield _upright("grid", x, height)
+        yield element("text", _clock(moment, span), class_="mark", x=_percent(x), y=AXIS - 10, text_anchor=_anchor(x))
     if closes is not None and closes <= span.end:
         x = min(span.at(closes), 99.5)
-        yield (
-            f'<rect class="wall" x="{x:.3f}%" width="{100 - x:.3f}%" y="{AXIS - 6}" height="{height - AXIS + 6}">'
-            f"<title>{_text(f'closes at {closes.astimezone():%H:%M:%S}')}</title></rect>"
+        told = element("title", f"closes at {closes.astimezone():%H:%M:%S}")
+        yield element(
+            "rect", told, class_="wall", x=_percent(x), width=_percent(100 - x), y=AXIS - 6, height=height - AXIS + 6
         )
     if now is not None:
-        x = span.at(now)
-        yield f'<line class="now" x1="{x:.3f}%" x2="{x:.3f}%" y1="{AXIS - 6}" y2="{height}"/>'
+        yield _upright("now", span.at(now), height)
 
 
-def _lanes(drawn: Sequence[tuple[Lane, list[list[Bar]]]], span: Span, name: str) -> Iterator[str]:
+def _upright(kind: str, x: float, height: int) -> Svg:
+    return element("line", class_=kind, x1=_percent(x), x2=_percent(x), y1=AXIS - 6, y2=height)
+
+
+def _lanes(drawn: Sequence[tuple[Lane, list[list[Bar]]]], span: Span, name: str) -> Iterator[Svg]:
     y = AXIS
     for lane, rows in drawn:
-        yield f'<text class="lane" x="0" y="{y + HEAD - 7}">{_text(lane.name)}</text>'
+        yield element("text", lane.name, class_="lane", x=0, y=y + HEAD - 7)
         y += HEAD
         for row in rows:
             for bar in row:
@@ -188,26 +163,31 @@ def _lanes(drawn: Sequence[tuple[Lane, list[list[Bar]]]], span: Span, name: str)
         y += GAP
 
 
-def _bar(bar: Bar, span: Span, y: int, name: str) -> str:
-    parts = [f"<title>{_text(bar.note or bar.name)}</title>", _rect("bar", bar.begin, bar.end, span, y)]
+def _bar(bar: Bar, span: Span, y: int, name: str) -> Svg:
+    parts = [element("title", bar.note or bar.name), _rect("bar", bar.begin, bar.end, span, y)]
     for piece in bar.pieces:
-        fill = f' fill="url(#{name}-hatch)"' if piece.spent is Spent.WAIT else ""
+        fill = f"url(#{name}-hatch)" if piece.spent is Spent.WAIT else ""
         parts.append(_rect(piece.spent.value, piece.begin, piece.end, span, y, fill))
-    drawn = f'<g class="{_text(bar.status)}">{"".join(parts)}</g>'
-    return f'<a href="{_text(bar.link)}">{drawn}</a>' if bar.link else drawn
+    return link(bar.link, element("g", *parts, class_=bar.status))
 
 
-def _rect(kind: str, begin: datetime, end: datetime, span: Span, y: int, fill: str = "") -> str:
+def _rect(kind: str, begin: datetime, end: datetime, span: Span, y: int, fill: str = "") -> Svg:
     x = span.at(begin)
     width = max(0.0, span.at(end) - x)
-    return f'<rect class="{kind}" x="{x:.3f}%" width="{width:.3f}%" y="{y}" height="{ROW}" rx="2"{fill}/>'
+    return element("rect", class_=kind, x=_percent(x), width=_percent(width), y=y, height=ROW, rx=2, fill=fill)
 
 
-def _hatching(name: str) -> str:
-    return (
-        f'<defs><pattern id="{name}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
-        f'patternTransform="rotate(45)"><line class="hatch" x1="0" x2="0" y1="0" y2="6"/></pattern></defs>'
-    )
+def _hatching(name: str) -> Svg:
+    lines = element("line", class_="hatch", x1=0, x2=0, y1=0, y2=6)
+    pattern = element(
+        "pattern", lines, id=f"{name}-hatch", width=6, height=6, patternUnits="userSpaceOnUse",
+        patternTransform="rotate(45)",
+    )  # fmt: skip
+    return element("defs", pattern)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.3f}%"
 
 
 def _marks(span: Span) -> Iterator[datetime]:
@@ -232,9 +212,4 @@ def _clock(moment: datetime, span: Span) -> str:
 
 def _anchor(x: float) -> str:
     """Text at the edges stays inside."""
-    return "" if x < 8 else ' text-anchor="end"' if x > 92 else ' text-anchor="middle"'  # noqa: PLR2004 - percent
-
-
-def _text(text: str) -> str:
-    """Text as it may stand in an element or an attribute; what XML has no way to write is escaped as for a terminal."""
-    return escape(printable(text), quote=True)
+    return "" if x < 8 else "end" if x > 92 else "middle"  # noqa: PLR2004 - percent
