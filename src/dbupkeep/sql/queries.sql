@@ -117,8 +117,9 @@ order by j.correlation_id, j.place
 limit :limit
 
 -- name: ready_of_run
+-- `|| ''` keeps it to the index of what is ready: of a big run most has ended, or waits. So it is with what is out.
 select distinct j.target from jobs j
-where j.correlation_id = :correlation_id
+where j.correlation_id || '' = :correlation_id
   and j.status = 'pending' and j.released = 0 and j.waits_left = 0 and j.phase = 'execution'
   and not exists (select 1 from holds h where h.hold = j.hold)
   and not exists (
@@ -131,7 +132,7 @@ limit :limit
 
 -- name: out_of_run
 select * from jobs
-where correlation_id = :correlation_id and released = 1 and status in ('pending', 'running') and phase = 'execution'
+where correlation_id || '' = :correlation_id and released = 1 and status in ('pending', 'running') and phase = 'execution'
 order by id
 
 -- name: run_slots

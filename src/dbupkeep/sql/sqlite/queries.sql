@@ -52,22 +52,3 @@ delete from workers where id = :id
 -- name: workers_prune
 delete from workers where (boot <> :boot or lease < :now)
   and not exists (select 1 from deliveries where worker = workers.id)
-
--- name: ready_of_run
--- Through the index of what is ready: of a big run most has ended, or waits.
-select distinct j.target from jobs j indexed by jobs_ready
-where j.correlation_id = :correlation_id
-  and j.status = 'pending' and j.released = 0 and j.waits_left = 0 and j.phase = 'execution'
-  and not exists (select 1 from holds h where h.hold = j.hold)
-  and not exists (
-      select 1 from holds h
-      where h.target = j.target and (h.hold = j.target || '|' or j.hold = j.target || '|')
-  )
-  and coalesce((select slots from targets t where t.target = j.target), 1)
-      > (select count(*) from holds h where h.target = j.target)
-limit :limit
-
--- name: out_of_run
-select * from jobs indexed by jobs_released
-where correlation_id = :correlation_id and released = 1 and status in ('pending', 'running') and phase = 'execution'
-order by id
