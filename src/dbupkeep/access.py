@@ -137,10 +137,10 @@ class Access:
                     f"there is a token {name} already", hint="choose another name, or revoke that one first"
                 )
             if len(tokens) >= MOST_TOKENS and known is None:
-                oldest = [each for each in tokens if not tokens[each].valid(now)]
-                if not oldest:
+                ended = [each for each in tokens.values() if not each.valid(now)]
+                if not ended:
                     raise UsageError(f"there are {MOST_TOKENS} tokens already", hint="revoke one that nobody uses")
-                del tokens[oldest[0]]
+                del tokens[min(ended, key=lambda each: each.created_at).name]
             tokens[name] = token
 
         detail = {"role": role.word, "expires_at": token.expires_at and rfc3339(token.expires_at)}

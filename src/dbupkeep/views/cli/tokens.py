@@ -9,6 +9,7 @@ import click
 
 from dbupkeep.access import Access, Role, Token
 from dbupkeep.codec import rfc3339
+from dbupkeep.errors import UsageError
 from dbupkeep.views import words
 from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.console import Console, common
@@ -45,6 +46,8 @@ def token() -> None:
 @common
 def create(console: Console, *, name: str, role: str, days: int | None, lasts: timedelta | None) -> int:
     """Make a token and print it: once, since only its hash is kept."""
+    if days is not None and lasts is not None:
+        raise UsageError("--days and --lasts are two ways to say the same", hint="give one of them")
     span = days * DAY if days is not None else lasts
     with console.app() as app:
         text = _access(app).create(name, Role[role.upper()], by=user(), lasts=span)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -45,7 +46,8 @@ class Gate:
         self._clock = clock
         self._given = given
         self._roll = Roll(tokens={}, sessions={})
-        self._read_at: float | None = None
+        self._read_at = -math.inf
+        self._changed_at = -math.inf  # what was read before does not count
         self._reading = asyncio.Lock()
         self._used: dict[str, datetime] = {}
         self._keeping: asyncio.Task[None] | None = None
@@ -79,8 +81,8 @@ class Gate:
         self.forget()
 
     def forget(self) -> None:
-        """Read the ledger anew before the next answer: something was changed here."""
-        self._read_at = None
+        """Read the ledger anew before the next answer: something was changed here, maybe while it was being read."""
+        self._changed_at = self._clock.monotonic()
 
     def _token(self, text: str, now: datetime) -> Token | None:
         if self._given is not None and hmac.compare_digest(digest(text), self._given.digest):
@@ -100,7 +102,7 @@ class Gate:
                 self._read_at = began
 
     def _is_fresh(self) -> bool:
-        return self._read_at is not None and self._clock.monotonic() - self._read_at < FRESH
+        return self._read_at >= self._changed_at and self._clock.monotonic() - self._read_at < FRESH
 
     def _note_use(self, token: Token, now: datetime) -> None:
         """Have the ledger keep that a token was used, beside the request; nobody waits for it."""

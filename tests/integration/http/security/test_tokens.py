@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -13,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from dbupkeep.access import MOST_SESSIONS, SESSION_LASTS, Access, Role, digest
+from dbupkeep.access import MOST_SESSIONS, SESSION_LASTS, Access, Role, Roll, Token, digest
 from dbupkeep.app import App
 from dbupkeep.errors import UnknownName, UsageError
-from dbupkeep.views.web.gate import Gate
+from dbupkeep.views.web.gate import COOKIE, Gate
+from dbupkeep.views.web.roles import Caller
 from dbupkeep.views.web.tokens import first_gate, place_of
 from tests.integration.http.security.conftest import Browser, Client, Serve, ShiftedClock
 
@@ -188,6 +191,62 @@ def test_a_name_that_is_in_use_is_not_given_twice(access: Access, clock: Shifted
     access.create("ci", Role.ADMIN, by="test")
     with pytest.raises(UnknownName):
         access.revoke("nobody", by="test")
+
+
+def test_of_too_many_tokens_the_oldest_that_has_ended_gives_way(
+    access: Access, clock: ShiftedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbupkeep.access.MOST_TOKENS", 3)
+    for name in ("z", "m", "a"):
+        access.create(name, Role.VIEWER, by="test")
+        clock.later += timedelta(seconds=1)
+    with pytest.raises(UsageError, match="there are 3 tokens already"):
+        access.create("new", Role.VIEWER, by="test")
+    access.revoke("a", by="test")
+    access.revoke("z", by="test")
+    access.create("new", Role.VIEWER, by="test")
+    assert sorted(access.roll().tokens) == ["a", "m", "new"]
+
+
+def test_who_logs_in_is_known_at_once_whatever_was_read_meanwhile(
+    access: Access, clock: ShiftedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read of the ledger that began before the session was there, and ends after it, is of no use."""
+    text = access.create("maria", Role.VIEWER, by="test")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Roll:
+        roll = Access.roll(access)
+        begun.set()
+        assert go_on.wait(30)
+        return roll
+
+    async def main() -> Caller | None:
+        gate = Gate(access, clock)
+        await gate.caller({"authorization": f"Bearer {text}"})
+        opened = access.open_session
+
+        def meanwhile(token: Token) -> str:
+            clock.later += timedelta(seconds=2)  # so that others read anew
+            asyncio.run_coroutine_threadsafe(read(), loop)
+            assert begun.wait(30)
+            return opened(token)
+
+        async def read() -> None:
+            await gate.caller({"authorization": f"Bearer {text}"})
+            done.set()
+
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        monkeypatch.setattr(access, "roll", slow)
+        monkeypatch.setattr(access, "open_session", meanwhile)
+        secret = await gate.log_in(text)
+        go_on.set()
+        await done.wait()
+        return await gate.caller({"cookie": f"{COOKIE}={secret}"})
+
+    caller = asyncio.run(main())
+    assert caller is not None
+    assert caller.name == "token maria"
 
 
 @pytest.mark.parametrize("name", ["", " x", "x\n", "\x1b[31m", "x" * 65, "\u202ex"])
