@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from dbupkeep.views.web.limits import BODY, LOG_INS, Buckets, Limits, Rate
+from dbupkeep.views.web.limits import BODY, LOG_INS, LOG_INS_IN_ALL, STRANGERS_IN_ALL, Buckets, Limits, Rate
 from dbupkeep.views.web.patience import PatientProtocol
 from tests.integration.http.security.conftest import WIDE, Client, Serve, ShiftedClock
 
@@ -75,6 +75,13 @@ def test_a_flood_of_strangers_takes_nothing_from_those_who_are_known(serve: Serv
     guesses = [client.get(READ, ("Authorization", f"Bearer {number}")).status for number in range(8)]
     assert guesses == [401] * 5 + [429] * 3
     assert client.get(READ, role="viewer").status == 404
+
+
+def test_many_addresses_together_get_only_so_much() -> None:
+    limits = Limits(Hand())
+    strange = [limits.stranger(f"address {number}") for number in range(400)]
+    log_ins = [limits.log_in(f"address {number}") for number in range(40)]
+    assert (strange.count(0), log_ins.count(0)) == (STRANGERS_IN_ALL.burst, LOG_INS_IN_ALL.burst)
 
 
 def test_attempts_to_log_in_are_slowed_down(serve: Serve) -> None:
