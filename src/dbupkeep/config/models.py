@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from dbupkeep.config import units
+from dbupkeep.config import ServerSettings, units
 from dbupkeep.config.names import LONGEST_NAME, RETENTION
 from dbupkeep.definitions import DATABASE_MAINTENANCE, Hooks, OnError, Overlap, Policy, Setting
 from dbupkeep.followers.notifications import USUAL
@@ -389,9 +389,10 @@ class ServerTable(_Table):
     """`[server]`: where `serve` has its API and page, and who may reach it."""
 
     host: Name = Field(
-        default="127.0.0.1", description="Address to listen on; one that others reach needs one of both below."
+        default=ServerSettings().host,
+        description="Address to listen on; one that others reach needs one of both below.",
     )
-    port: int = Field(default=8390, ge=0, le=65535, description="Port to listen on; 0: any free one.")
+    port: int = Field(default=ServerSettings().port, ge=0, le=65535, description="Port to listen on; 0: any free one.")
     allowed_hosts: list[HostName] = Field(
         default=[], max_length=100, description="Names that it is called by, beside those of this machine itself."
     )

@@ -38,6 +38,13 @@ log = logging.getLogger(__name__)
 
 NEWEST = "newest"
 
+lease_option = click.option(
+    "--lease",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
+)
+
 
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET...|JOBNAME]")
@@ -62,12 +69,7 @@ NEWEST = "newest"
 @click.option("--detach", is_flag=True, help="Submit only; a worker does it.")
 @click.option("--lane", metavar="NAME", help="With --detach: which workers.")
 @click.option("--any-time", is_flag=True, help="Of a job with a window: whether that is open or not.")
-@click.option(
-    "--lease",
-    type=click.FloatRange(min=0.1),
-    metavar="SECONDS",
-    help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
-)
+@lease_option
 @common
 def run(
     console: Console, targets: tuple[str, ...], *, plan_id: str | None, resume: str | None, slots: int | None,

@@ -29,7 +29,7 @@ from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.http import serving_http
 from dbupkeep.views.cli.job_words import state
 from dbupkeep.views.cli.requests import canonical, canonical_target
-from dbupkeep.views.cli.running import default_slots
+from dbupkeep.views.cli.running import default_slots, lease_option
 from dbupkeep.views.cli.serving import Asked, listening
 from dbupkeep.views.cli.systemd import notify
 from dbupkeep.views.cli.workers import Workers
@@ -66,12 +66,7 @@ SHOWN = 200
     metavar="N",
     help="Operations at a time in each; default: twice the processors, at most 4.",
 )
-@click.option(
-    "--lease",
-    type=click.FloatRange(min=0.1),
-    metavar="SECONDS",
-    help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
-)
+@lease_option
 @grace_option
 @click.option("--host", help="Address of the HTTP API and the page; default: 127.0.0.1, or as [server] says.")
 @click.option(

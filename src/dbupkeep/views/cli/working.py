@@ -15,7 +15,7 @@ from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.requests import DurationType
-from dbupkeep.views.cli.running import default_slots
+from dbupkeep.views.cli.running import default_slots, lease_option
 from dbupkeep.views.cli.serving import listening
 
 if TYPE_CHECKING:
@@ -52,12 +52,7 @@ grace_option = click.option(
 @click.option(
     "--lane", "lanes", multiple=True, metavar="NAME", help="Only work of this lane; repeatable. Default: all."
 )
-@click.option(
-    "--lease",
-    type=click.FloatRange(min=0.1),
-    metavar="SECONDS",
-    help="How long a silent process keeps its work.  [DBUPKEEP_LEASE]",
-)
+@lease_option
 @grace_option
 @click.option("--parent", type=int, metavar="PID", help="End, as by SIGTERM, once that process is gone.")
 @common
