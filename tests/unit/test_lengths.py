@@ -29,6 +29,10 @@ def parent(begins: float, ends: float) -> Job:
     return job(begins, ends, type=JobType.DATABASE_MAINTENANCE_PARENT, phase=Phase.ORCHESTRATION)
 
 
+def test_what_was_skipped_was_no_work() -> None:
+    assert worked([job(0, 1), job(5, 9, status=JobStatus.SKIPPED)]) == 1
+
+
 @pytest.mark.parametrize(
     ("spans", "seconds"),
     [

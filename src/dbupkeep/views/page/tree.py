@@ -165,7 +165,10 @@ class Listing:
 def listing(
     run: Job, children: Sequence[Job], children_of: ChildrenOf, wanted: Filter, page: int, *, at: str = ""
 ) -> Listing:
-    """The rows that are wanted, of a run with these direct children: a page of them, or the one that has the job `at`."""
+    """The rows that are wanted, of a run with these direct children: a page of them.
+
+    Of a run of one database, whose operations have no pages of their own, the page that has the operation `at` goes before.
+    """
     parents = [job for job in children if job.phase is Phase.ORCHESTRATION]
     children_of = cache(children_of)  # what is filtered is read before it is listed
     if not parents and all(job.type != JobType.DATABASE_DISCOVERY for job in children):
@@ -178,8 +181,7 @@ def listing(
     else:
         pairs = [(job, []) for job in fitting]
     pages = max(1, -(-len(pairs) // DATABASES))
-    holding = (n // DATABASES + 1 for n, (job, _) in enumerate(pairs) if job.id == at)
-    number = next(holding, min(max(1, page), pages))
+    number = min(max(1, page), pages)
     databases = list(_within_budget(pairs[(number - 1) * DATABASES : number * DATABASES], children_of, wanted))
     shown = [row for row in others if wanted.fits(row.job)] if number == 1 else []
     return Listing(databases=databases, others=shown, page=number, pages=pages, total=len(pairs))
