@@ -30,8 +30,3 @@ class Hosts:
         if found is None:
             return False
         return found["name"].lower() in self.names or host.lower() in self.names
-
-
-def is_host(text: str) -> bool:
-    """Whether this can stand in a Host header."""
-    return _HOST.fullmatch(text) is not None
