@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -87,7 +88,7 @@ def mend(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str]) -> dict
     for path in leftovers.twins_of(handle.place, tag):
         leftovers.remove(path)
     if not placed and last.get("wal") and not handle.header.wal:
-        handle.rows("PRAGMA journal_mode = wal", stage="going back to WAL mode")
+        handle.patiently(partial(handle.rows, "PRAGMA journal_mode = wal", stage="going back to WAL mode"), item)
         handle.reopen(View.WORK)
     return _renewed(int(last["inode"]), inode) if placed else None
 

@@ -8,6 +8,7 @@ import fcntl
 import os
 import stat
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -198,7 +199,7 @@ def _flags(descriptor: int) -> tuple[int, ...]:
     found = [0, 0, 0, 0, 0]
     with suppress(OSError):
         raw = fcntl.ioctl(descriptor, _GET_FLAGS, bytes(_LONG))
-        found[0] = int.from_bytes(raw[:4], "little" if struct.pack("=H", 1)[0] else "big") & ~_OF_CONTENT
+        found[0] = int.from_bytes(raw[:4], sys.byteorder) & ~_OF_CONTENT
     with suppress(OSError):
         flags, extent, _, project, copied = struct.unpack("5I8x", fcntl.ioctl(descriptor, _GET_ATTRIBUTES, bytes(28)))
         found[1:] = [flags & ~_HAS_ATTRIBUTES, extent, project, copied]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import sqlite3
@@ -226,7 +227,8 @@ OPENS_AND_WRITES = """
 import sqlite3, sys
 print("going", flush=True)
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
-connection.execute("PRAGMA journal_mode = " + sys.argv[2])
+if sys.argv[2]:
+    connection.execute("PRAGMA journal_mode = " + sys.argv[2])
 connection.execute("INSERT INTO t VALUES (-1, 'kept', '')")
 print("written", connection.execute("SELECT count(*) FROM t").fetchone()[0], flush=True)
 sys.stdin.readline()
@@ -234,7 +236,10 @@ sys.stdin.readline()
 
 
 class Newcomer:
-    """Another program that comes to open the file at some stage, and is waiting in `open` before that goes on."""
+    """Another program that comes to open the file at some stage, and is waiting in `open` before that goes on.
+
+    `journal` is the mode that it sets for itself, if any.
+    """
 
     def __init__(self, path: Path, journal: str) -> None:
         self.path, self.journal = path, journal
@@ -311,7 +316,7 @@ def test_a_program_that_comes_meanwhile_is_let_in_and_loses_nothing(
 ) -> None:
     path = lab.make(journal=journal)
     item, old, count = planned(lab, path), inode(path), len(lab.rows_of(path))
-    one = newcomer(path, own_journal if journal == "delete" else "wal")
+    one = newcomer(path, own_journal if journal == "delete" else "")
     recorder = Recorder(lambda name: one.comes() if name == stage else None)
     work, _ = lab.done(path, item, recorder)
     assert one.says() == ["going", "written", str(count + 1)]
@@ -339,7 +344,7 @@ def test_a_program_that_comes_at_the_very_exchange_has_it_undone(
 ) -> None:
     path = lab.make(journal=journal)
     item, old, count = planned(lab, path), inode(path), len(lab.rows_of(path))
-    one, exchange = newcomer(path, "memory" if journal == "delete" else "wal"), twin._exchange
+    one, exchange = newcomer(path, "memory" if journal == "delete" else ""), twin._exchange
     names, lates = list[int](), list[Late]()
 
     def late(a: Path, b: Path) -> None:
@@ -584,18 +589,19 @@ def test_a_new_file_that_is_not_as_it_should_be_is_thrown_away(lab: Any, monkeyp
 
 
 @JOURNALS
-def test_a_row_that_is_missing_in_the_schema_of_the_new_file_is_seen(
-    lab: Any, monkeypatch: pytest.MonkeyPatch, journal: str
+@pytest.mark.parametrize("change", ["DROP INDEX extra", "PRAGMA user_version = 5"])
+def test_a_schema_or_a_setting_that_the_new_file_has_not_got_is_seen(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, journal: str, change: str
 ) -> None:
     path = lab.make("CREATE INDEX extra ON t (a, b)", journal=journal)
     item, resemble = planned(lab, path), rewrite._beside
 
-    def without_index(handle: Any, new: Path) -> Any:
+    def without_it(handle: Any, new: Path) -> Any:
         with closing(sqlite3.connect(new)) as connection:
-            connection.execute("DROP INDEX extra")
+            connection.execute(change)
         return resemble(handle, new)
 
-    monkeypatch.setattr(rewrite, "_beside", without_index)
+    monkeypatch.setattr(rewrite, "_beside", without_it)
     with pytest.raises(OperationError) as caught:
         lab.done(path, item)
     assert "schema" in caught.value.why
@@ -703,3 +709,29 @@ def test_the_end_of_the_process_pipe_is_no_end_of_the_lease(lab: Any) -> None:
     lab.done(path, item, Recorder(go))
     assert select.select([process.stdout], [], [], 30)[0]
     assert float(process.communicate()[0]) < 5
+
+
+def test_a_database_that_was_taken_out_of_wal_mode_gets_back_to_it_when_others_let_it(lab: Any) -> None:
+    path = lab.make(journal="wal")
+    item = lab.planned(
+        path, Operation.VACUUM, replace(ALWAYS, thresholds={"vacuum": {"lock_wait": 0.01, "lock_tries": 9_999}})
+    )
+    asked(path, "PRAGMA journal_mode = delete")
+    note = json.dumps({"new_file": {"inode": inode(path), "by": 0, "wal": True}})
+    reader = lab.other(path)
+    reader.does("BEGIN")
+    reader.does("SELECT count(*) FROM t")
+    session = lab.opened(path)
+
+    def let_it() -> None:
+        deadline = time.monotonic() + 10
+        while session.handle.waited < 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        reader.does("COMMIT")
+
+    letting = threading.Thread(target=let_it)
+    letting.start()
+    assert session.recover(item, "dbupkeep:0123:1", [note]) is None
+    letting.join()
+    session.close()
+    assert asked(path, "PRAGMA journal_mode") == [("wal",)]
