@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice, takewhile
+from itertools import chain, count, islice, takewhile
 
 from dbupkeep import cron
 from dbupkeep.definitions import JobDefinition
@@ -43,25 +43,22 @@ class Appointment:
         return in_words(self.job.schedule)
 
     def dues(self, until: datetime) -> Iterator[datetime]:
-        """All times at which it is due by then."""
-        every = self.job.schedule.every
-        if self.job.schedule.when_due:
-            return  # what comes is a look, and nobody knows when one finds something
-        if every is None:
-            yield from takewhile(lambda due: due < until, self.scheduled.coming)
-        elif self.due is not None:
+        """All times at which it is due by then, the first `MOST` ones."""
+        first, schedule = self.due, self.job.schedule
+        if first is None or schedule.when_due:
+            return iter(())  # what comes is a look, and nobody knows when one finds something
+        if schedule.every is None:
+            coming = chain([first], cron.times(schedule.cron, schedule.timezone, first))
+        else:
             # Each after the one before has succeeded: by its past it takes so long.
-            step = every + timedelta(seconds=self.lasts or 0.0)
-            coming = (self.due + number * step for number in range(MOST))
-            yield from takewhile(lambda due: due < until, coming)
+            step = schedule.every + timedelta(seconds=self.lasts or 0.0)
+            coming = chain(first + number * step for number in count())
+        return takewhile(lambda due: due < until, islice(coming, MOST))
 
 
 def appointments(reader: Reader, jobs: Iterable[JobDefinition], now: datetime) -> Sequence[Appointment]:
     """Look at the jobs of a configuration; the next one due comes first, those that nothing starts last."""
-    found = [
-        Appointment(scheduled=Scheduled.of(reader, job, now, coming=MOST), lasts=_lasts(reader, job.name))
-        for job in jobs
-    ]
+    found = [Appointment(scheduled=Scheduled.of(reader, job, now), lasts=_lasts(reader, job.name)) for job in jobs]
     return sorted(found, key=lambda each: (each.due is None, each.due or now, each.job.name))
 
 
