@@ -562,6 +562,17 @@ def test_a_persistent_journal_is_left_alone(lab: Any) -> None:
     assert "journal" in str(planned(lab, path).evidence["why_in_place"])
 
 
+def test_a_wal_that_somebody_puts_beside_it_at_the_last_moment_is_not_left_to_the_new_file(lab: Any) -> None:
+    path = lab.make()
+    rows, item, old, wal = lab.rows_of(path), planned(lab, path), inode(path), path.with_name(f"{path.name}-wal")
+    recorder = Recorder(lambda name: wal.write_bytes(b"of no use") and None if name == rewrite.PLACING else None)
+    work, evidence = lab.done(path, item, recorder)
+    assert work.values["method"] == in_place.METHOD
+    assert "a journal lies beside it" in evidence.reason
+    assert inode(path) == old
+    assert lab.rows_of(path) == rows
+
+
 def test_faults_that_the_database_has_already_are_no_reason_to_fail(lab: Any) -> None:
     path = lab.make("CREATE TABLE n (a)", "INSERT INTO n VALUES (NULL)")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
