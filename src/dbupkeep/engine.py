@@ -48,6 +48,7 @@ class Scope:
         default_factory=Policy
     )  # a discovery goes by its thresholds; with force, facts of all are wanted
     config: Mapping[str, Setting] = field(default_factory=dict)  # the step's own: selection flags of the product
+    planned: tuple[PlanItem, ...] = ()  # of a plan that is looked at again: facts of their objects, whatever these need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,6 +56,11 @@ class Workbench:
     def facts(self, *operations: Operation, user: str = "", force: bool = False, **config: Setting) -> DatabaseFacts:
         with self.session(purpose=Purpose.SURVEY, user=user) as session:
             return self.engine.survey(session, self._scope(operations, config, force=force))
+
+    def drift(self, item: PlanItem) -> str:
+        scope = replace(self._scope((item.operation,), {}, force=False), planned=(item,))
+        with self.session(purpose=Purpose.SURVEY) as session:
+            return self.engine.drift(item, self.engine.survey(session, scope))
 
     def plan(
         self, operation: Operation, *, policy: Policy | None = None, history: History | None = None, user: str = "",

@@ -73,13 +73,12 @@ def due(facts: DatabaseFacts, operation: Operation, **more: object) -> list[Prop
 def test_a_version_gets_only_the_options_it_has(number: int) -> None:
     version = Version(number)
     wanted: dict[str, Value] = {
-        "process_toast": False, "process_main": False, "buffer_usage_limit": "128MB", "parallel_workers": 2, "freeze": True,
+        "process_toast": False, "buffer_usage_limit": "128MB", "parallel_workers": 2, "freeze": True,
     }  # fmt: skip
     options = " ".join(options_of(wanted, version, skip_locked=True))
     assert "TRUNCATE FALSE" in options
     assert "PARALLEL 2" in options
     assert ("PROCESS_TOAST" in options) == (number >= 140000)
-    assert ("PROCESS_MAIN" in options) == (number >= 160000)
     assert ("SKIP_DATABASE_STATS" in options) == (number >= 160000)
     assert ("BUFFER_USAGE_LIMIT '128MB'" in options) == (number >= 160000)
 
@@ -302,6 +301,18 @@ def test_drift_looks_at_server_version_table_and_need() -> None:
     assert "gone" in drift(item, database())
     assert "maintained since" in drift(item, database(table(dead=10, vacuums=2)))
     assert "grew" in drift(item, database(table(dead=9000, size=900 << 20)))
+
+
+def test_drift_names_the_members_of_a_group_that_are_gone_or_renamed() -> None:
+    tables = [table(f"public.t{n}", size=9000, dead=9000, oid=n) for n in range(1, 31)]
+    items = [item_of(proposal) for proposal in due(database(*tables), Operation.VACUUM)]
+    assert all(len(item.members) > 3 for item in items)
+    assert [drift(item, database(*tables)) for item in items] == [""] * len(items)
+    renamed = [replace(each, name="public.new") if each.name == "public.t7" else each for each in tables]
+    without = [each for each in renamed if each.name != "public.t1"]
+    said = [drift(item, database(*without)) for item in items]
+    for name in ("public.t1", "public.t7"):
+        assert [name in item.members for item in items] == [name in sentence for sentence in said]
 
 
 # --- selection ---

@@ -99,7 +99,7 @@ class DatabaseMaintenanceManager:
         """What changed on the target since the plan, a sentence for each item that no longer holds."""
         engine = self._engines(plan.target.engine)
         scope = self._scope(plan.operations, plan.policy, plan.config, fleet=plan.fleet)
-        facts = self._survey(engine, plan.target, scope)
+        facts = self._survey(engine, plan.target, dataclasses.replace(scope, planned=tuple(plan.due)))
         return list(dict.fromkeys(said for item in plan.due if (said := engine.drift(item, facts))))
 
     def check(self, plan: Plan) -> None:

@@ -46,7 +46,7 @@ def propose(q: Inquiry) -> list[Proposal]:
     whole_tables = [due for due in allowed if not due.table.values.get("columns")]
     of_columns = [of_one(due) for due in allowed if due.table.values.get("columns")]
     stages = flag(q.scope.config, "analyze_in_stages")
-    if stages and whole_tables:
+    if stages and len(whole_tables) > 1:
         whole = Share(object="", hold="", dues=tuple(sorted(whole_tables, key=lambda due: -due.need.score)))
         found = [whole, *of_columns]
     else:

@@ -111,10 +111,12 @@ def _faults(
     from psycopg import sql
 
     put_off: dict[str, str] = {}
-    names = dict(zip(maintain.oids_of(item), item.members, strict=True)) if item.members else {}
+    names = maintain.names_of(item)
     whole = item.method == METHODS[1]
     total, done, faults = sum(row["bytes"] for row in trees), 0, {}
     for row in trees:
+        if names[row["table_oid"]] in put_off:
+            continue
         statement = sql.SQL("SELECT {}({}::oid::regclass, {})").format(
             function, sql.Literal(row["oid"]), sql.Literal(whole)
         )
@@ -125,9 +127,9 @@ def _faults(
         except Gone:
             continue
         except Busy as error:
-            if len(put_off) + 1 >= len(names):
-                raise
             put_off[names[row["table_oid"]]] = error.message
+            if len(put_off) == len(names):
+                raise
         except UpkeepError as error:
             raise error.at(object=told(row["schema"], row["name"])) from error.__cause__
         done += row["bytes"]

@@ -32,13 +32,15 @@ def _identity(item: PlanItem, facts: DatabaseFacts) -> str:
 
 
 def _objects(item: PlanItem, facts: DatabaseFacts) -> str:
-    planned = set(maintain.oids_of(item))
-    if not planned or item.operation not in (Operation.VACUUM, Operation.ANALYZE):
+    planned = maintain.names_of(item)
+    now = {table.values.get("oid"): table for table in facts.objects}
+    gone = [name for oid, name in planned.items() if oid not in now or now[oid].name != name]
+    if gone:
+        verb = "is" if len(gone) == 1 else "are"
+        return f"{words.listed(gone)} {verb} gone, renamed, made anew, or not due any more"
+    if item.operation not in (Operation.VACUUM, Operation.ANALYZE):
         return ""
-    there = [table for table in facts.objects if table.values.get("oid") in planned]
-    gone = len(planned) - len(there)
-    if gone == len(planned):
-        return f"{item.object or 'every table of it'} is gone, was made anew, or needs nothing any more"
+    there = [now[oid] for oid in planned]
     return _growth(item, there) or _need(item, there)
 
 

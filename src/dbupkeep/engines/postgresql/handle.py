@@ -137,43 +137,49 @@ class Handle:
         import psycopg
 
         self.check_stop()
-        with told("looking at the server failed"):
-            self._wait_for_locks(lock_wait)
-        self._said = []
-        self._busy.set()
-        try:
-            self._send(statement)
-        except psycopg.Error as error:
-            raise self._failed(error) from error
-        finally:
-            self._busy.clear()
+        self._tell(statement)
+        with self._stoppable(lock_wait):
+            self._said = []
+            try:
+                self._send(statement)
+            except psycopg.Error as error:
+                raise self._failed(error) from error
         return self._said
 
     def rows_by(self, name: str, parameters: Mapping[str, Any], *, lock_wait: float) -> list[Row]:
         """As `rows`, for a look at tables that may be locked: each lock is waited for so long, and a stop ends it."""
-        self.check_stop()
-        with told("looking at the server failed"):
+        with self._stoppable(lock_wait):
+            return self.rows(name, parameters)
+
+    def clear_up(self, statement: sql.Composable, *, lock_wait: float) -> None:
+        """Execute a statement that removes what the work left, though a stop was asked for. Raises as `error_of`."""
+        self._tell(statement)
+        with told("clearing up failed"):
             self._wait_for_locks(lock_wait)
+            self._send(statement)
+
+    @contextmanager
+    def _stoppable(self, lock_wait: float) -> Iterator[None]:
+        """Frame what a stop cancels. Whether one was asked for is looked at inside, so that none gets lost on the border."""
         self._busy.set()
         try:
-            return self.rows(name, parameters)
+            self.check_stop()
+            with told("looking at the server failed"):
+                self._wait_for_locks(lock_wait)
+            yield
         except Interrupted:
             self.check_stop()  # it may be known better for what it was stopped
             raise
         finally:
             self._busy.clear()
 
-    def clear_up(self, statement: sql.Composable, *, lock_wait: float) -> None:
-        """Execute a statement that removes what the work left, though a stop was asked for. Raises as `error_of`."""
-        with told("clearing up failed"):
-            self._wait_for_locks(lock_wait)
-            self._send(statement)
+    def _tell(self, statement: sql.Composable) -> None:
+        if self.tell is not None and not (text := statement.as_string(self.connection)).startswith(("SET ", "RESET ")):
+            self.tell(text)
 
     def _send(self, statement: sql.Composable) -> None:
         from psycopg import sql
 
-        if self.tell is not None and not (text := statement.as_string(self.connection)).startswith(("SET ", "RESET ")):
-            self.tell(text)
         self.connection.execute(sql.SQL("{} {}").format(sql.SQL(self._comment()), statement), prepare=False)
 
     def try_lock(self, oids: Sequence[int]) -> list[int]:
@@ -263,7 +269,6 @@ class Handle:
         self.tag = tag[:_NAME_LIMIT]
         self._stop.clear()
         self._fault = None
-        self._said = []
         before = self.identity
         try:
             with told("setting up the session failed"):
@@ -366,11 +371,7 @@ class Handle:
                 return found
 
     def _failed(self, error: psycopg.Error) -> Exception:
-        if error.sqlstate != CANCELLED:
-            return error_of(error)
-        if self._fault is not None:
-            return self._fault
-        if self._stop.is_set():
+        if error.sqlstate != CANCELLED or self.stopping:
             return error_of(error)
         return OperationError(
             "somebody else cancelled the work on the server",

@@ -113,8 +113,7 @@ def run(handle: Handle, item: PlanItem, report: Report, manner: Manner) -> Work:
 
 def found_after(handle: Handle, item: PlanItem, work: Work) -> dict[int, Row]:
     """What the server says of an item's tables after the work, but for those that were put off."""
-    names = dict(zip(oids_of(item), item.members or (item.object,), strict=True))
-    return states(handle, [oid for oid, name in names.items() if name not in work.put_off])
+    return states(handle, [oid for oid, name in names_of(item).items() if name not in work.put_off])
 
 
 def recovered(handle: Handle, item: PlanItem) -> Evidence | None:
@@ -178,11 +177,16 @@ def oids_of(item: PlanItem) -> list[int]:
     return found
 
 
+def names_of(item: PlanItem) -> dict[int, str]:
+    """Their names in the plan, by OID; empty for what is skipped."""
+    oids = oids_of(item)
+    return dict(zip(oids, item.members or (item.object,), strict=True)) if oids else {}
+
+
 def _known(item: PlanItem, states: Mapping[int, Row]) -> dict[int, str]:
     """The tables by OID that still have a name of the plan; raises `Gone` where none of them does."""
-    found = {(row["schema"], row["name"]): oid for oid, row in states.items()}
-    wanted = {split(name): name for name in item.members or (item.object,)}
-    known = {found[parts]: name for parts, name in wanted.items() if parts in found}
+    found = {oid: (row["schema"], row["name"]) for oid, row in states.items()}
+    known = {oid: name for oid, name in names_of(item).items() if found.get(oid) == split(name)}
     if not known:
         raise Gone(
             f"{item.object} is gone", why="it was dropped, renamed or made anew since the plan", hint="plan again"
@@ -345,7 +349,7 @@ def compared(item: PlanItem, work: Work, found: Mapping[int, Row]) -> dict[str, 
     if "members" not in work.values:
         return {}
     before = json.loads(str(work.values["members"]))
-    names = dict(zip(oids_of(item), item.members, strict=True))
+    names = names_of(item)
     pairs = {names[oid]: [before.get(names[oid]), member(row)] for oid, row in found.items()}
     return {"members": json.dumps(pairs)}
 

@@ -23,8 +23,6 @@ def options_of(options: Mapping[str, Value], version: Version, *, skip_locked: b
         found.append(f"PARALLEL {int(str(options['parallel_workers']))}")
     if options.get("process_toast") is False and version.has(VACUUM_OPTIONS["process_toast"]):
         found.append("PROCESS_TOAST FALSE")
-    if options.get("process_main") is False and version.has(VACUUM_OPTIONS["process_main"]):
-        found.append("PROCESS_MAIN FALSE")
     # Once a table's age is lowered the database's own is to follow; else it would be reckoned again for each table.
     if version.has(VACUUM_OPTIONS["skip_database_stats"]) and not options.get("aggressive"):
         found.append("SKIP_DATABASE_STATS")
@@ -63,7 +61,7 @@ def lacking(q: Inquiry) -> tuple[Notice, ...]:
         Notice(
             code="not_on_this_version",
             message=f"{lack} is left out: this is PostgreSQL {q.version}",
-            hint="leave it away",
+            hint="leave it out",
         )
         for lack in q.version.lacks(asked)
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Scope
 from dbupkeep.engines.postgresql import needs, surroundings, words
+from dbupkeep.engines.postgresql.maintain import oids_of
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.selection import Selection, selection
 from dbupkeep.errors import Missing, UsageError
@@ -60,7 +61,8 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
     beyond_counters = {Operation.CHECK} & set(scope.operations)
     everything = scope.policy.force or chosen.is_choice or bool(beyond_counters)
     blind = Operation.ANALYZE in scope.operations and not server["sees_statistics"]
-    asked = {"everything": everything, "floor": needs.FLOOR, "also": list(missing), "blind": blind}
+    planned = [oid for item in scope.planned for oid in oids_of(item)]
+    asked = {"everything": everything, "floor": needs.FLOOR, "also": [*missing, *planned], "blind": blind}
     objects = _with_columns(handle, _tables(handle.rows("tables", asked), chosen, server, missing))
     if everything:
         whole = sum(table.kind != "partitioned table" for table in objects)

@@ -56,14 +56,8 @@ OLDEST = Version(130000)
 NEWEST_KNOWN = 19
 
 VACUUM_OPTIONS: Mapping[str, int] = {
-    "truncate": 12,
-    "index_cleanup": 12,
-    "parallel": 13,
     "process_toast": 14,
-    "process_main": 16,
     "skip_database_stats": 16,
     "buffer_usage_limit": 16,
 }
-"""The release in which each option of VACUUM came."""
-
-ANALYZE_OPTIONS: Mapping[str, int] = {"buffer_usage_limit": 16}
+"""The release in which options of VACUUM came, of those that not every supported one has."""

@@ -113,12 +113,13 @@ class Watch:
     def end(self, thread: threading.Thread) -> None:
         """End it; a connection that hangs is cut. Who waited at the last look waited until now."""
         self._ended.set()
-        if self.toll.end(perf_counter()):
-            self._report.blocking(self.toll.seconds)
+        now = perf_counter()
         thread.join(timeout=0.2)
         if thread.is_alive() and self._other is not None:
             self._other.hang_up()
             thread.join(timeout=1.0)
+        if self.toll.end(now):  # not before the last look is over, which counts too
+            self._report.blocking(self.toll.seconds)
 
     def named(self, error: Busy) -> Busy:
         """The same error, with who was in the way as far as was seen, and for how long that was waited for."""

@@ -89,6 +89,13 @@ def test_stages_leave_full_statistics_in_the_end(newest: Workbench) -> None:
     assert newest.database.value(buckets) == 101
 
 
+def test_stages_of_a_single_table(newest: Workbench) -> None:
+    newest.bloat(dead=0)
+    item = newest.item(ANALYZE, analyze_in_stages=True)
+    work, evidence = newest.perform(item)
+    assert (item.object, work.values["stages"], evidence.effective) == ("public.t", 3, Effective.YES)
+
+
 def test_a_role_without_rights_fails(bench: Workbench) -> None:
     bench.bloat()
     bench.database.execute("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN")

@@ -183,3 +183,15 @@ def test_of_tables_that_are_checked_together_the_locked_one_alone_comes_back(deb
         work, evidence = debian.perform(item)
     assert list(work.put_off) == ["public.t0"]
     assert evidence.effective is Effective.YES
+
+
+def test_a_locked_table_is_waited_for_once_however_many_indexes_it_has(debian: Workbench) -> None:
+    debian.database.execute(
+        "CREATE TABLE t0 (id int PRIMARY KEY)", "CREATE INDEX ON t0 (id)", "CREATE TABLE t2 (id int PRIMARY KEY)",
+        "CREATE EXTENSION amcheck",
+    )  # fmt: skip
+    item = debian.item(CHECK, policy=Policy(thresholds={"check": {"group_from": 2, "lock_wait": 0.2}}))
+    assert item.members == ("public.t0", "public.t2")
+    with holding(debian.database, "LOCK TABLE t0"):
+        work, _ = debian.perform(item)
+    assert list(work.put_off) == ["public.t0"]

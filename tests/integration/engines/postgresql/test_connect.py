@@ -13,6 +13,7 @@ from typing import cast
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Purpose
@@ -20,7 +21,18 @@ from dbupkeep.engines import load
 from dbupkeep.engines.postgresql.faults import refusal_of
 from dbupkeep.engines.postgresql.session import PostgresqlSession
 from dbupkeep.engines.postgresql.urls import target_of
-from dbupkeep.errors import Busy, Kind, Lost, Missing, NotPermitted, Refused, Unreachable, UpkeepError, UsageError
+from dbupkeep.errors import (
+    Busy,
+    Interrupted,
+    Kind,
+    Lost,
+    Missing,
+    NotPermitted,
+    Refused,
+    Unreachable,
+    UpkeepError,
+    UsageError,
+)
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
 from dbupkeep.testing.engine_suite import Recorder
@@ -53,6 +65,14 @@ def test_a_session_serves_another_job_as_if_it_were_new(newest_database: Databas
         assert (handle.rows(settings), handle.identity.pid) == (before, pid)
         seen = newest_database.value(f"SELECT application_name FROM pg_stat_activity WHERE pid = {pid}")
         assert seen == "dbupkeep:two:1"
+
+
+def test_a_stop_right_before_a_statement_is_not_lost(newest_database: Database) -> None:
+    with Workbench(database=newest_database).session() as session:
+        handle = cast("PostgresqlSession", session).handle
+        handle.tell = lambda _: session.interrupt()
+        with pytest.raises(Interrupted):
+            handle.perform(sql.SQL("DO 'BEGIN ASSERT false; END'"), lock_wait=0)
 
 
 def test_a_session_that_is_gone_serves_nobody(newest_database: Database) -> None:

@@ -53,6 +53,14 @@ def item_for(bench: Workbench, name: str, **more: float) -> PlanItem:
     return item_of(proposal)
 
 
+def test_drift_names_an_index_that_is_gone(newest: Workbench) -> None:
+    bloated(newest)
+    item = item_for(newest, "public.t_a")
+    assert newest.drift(item) == ""
+    newest.database.execute("DROP INDEX t_a", "CREATE INDEX t_a ON t (a, id)")
+    assert newest.drift(item).startswith("public.t_a is gone")
+
+
 # --- what is due, and that it helps ---
 
 

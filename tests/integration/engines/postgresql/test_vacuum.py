@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -458,11 +459,23 @@ def test_the_session_of_a_lost_attempt_is_ended_first(newest: Workbench, monkeyp
 def test_drift_names_what_changed(bench: Workbench) -> None:
     bench.bloat()
     item = bench.item(VACUUM)
-    assert bench.engine.drift(item, bench.facts(VACUUM)) == ""
+    assert bench.drift(item) == ""
     bench.database.execute("VACUUM t")
-    assert "public.t" in bench.engine.drift(item, bench.facts(VACUUM))
+    assert "maintained since" in bench.drift(item)
     bench.database.execute("DROP TABLE t")
-    assert "gone" in bench.engine.drift(item, bench.facts(VACUUM))
+    assert "gone" in bench.drift(item)
+
+
+def test_drift_tells_of_a_group_which_tables_are_gone_and_not_which_need_nothing(newest: Workbench) -> None:
+    bench = replace(newest, exclude=())  # where something is chosen, all tables are looked at anyway
+    for name in ("t0", "t2", "t9"):  # that are of one group by their names
+        bench.bloat(name, rows=1000, dead=500)
+    small = quick(group_from=2)
+    (item,) = [each for p in bench.due(VACUUM, policy=small) if "public.t2" in (each := item_of(p)).members]
+    bench.database.execute("VACUUM ANALYZE t0")
+    assert bench.drift(item) == ""
+    bench.database.execute("DROP TABLE t2", "CREATE TABLE t2 ()")
+    assert bench.drift(item).startswith("public.t2 is gone")
 
 
 def test_a_survey_cannot_write(newest: Workbench) -> None:
