@@ -130,7 +130,9 @@ def _manner(item: PlanItem) -> Manner:
             return sql.SQL("ANALYZE {}").format(named)
         return sql.SQL("ANALYZE ({}) {}").format(sql.SQL(", ".join(options)), named)
 
-    return Manner(verb="analyzing", counter="analyzes", view="progress_analyze", read=_reader, build=build)
+    return Manner(
+        verb="analyzing", counter="analyzes", view="progress_analyze", read=_reader, build=build, commits=True
+    )
 
 
 def _reader(before: Mapping[int, Row]) -> Any:  # noqa: ANN401 - a `Read`

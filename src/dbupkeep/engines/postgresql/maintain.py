@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import needs, replicas, words
+from dbupkeep.engines.postgresql.commits import together
 from dbupkeep.engines.postgresql.faults import LOCK_NOT_AVAILABLE, PLAIN_WARNING, UNDEFINED_TABLE
 from dbupkeep.engines.postgresql.handle import Said
 from dbupkeep.engines.postgresql.names import identifier, split
@@ -54,6 +55,7 @@ class Manner:
     view: str  # the named query of the progress
     read: Callable[[Mapping[int, Row]], Read]  # makes the reader of that view, knowing the state before
     build: Build
+    commits: bool = False  # whether the disk is waited for after each table, as the server does where rows were written
 
 
 @dataclass(slots=True, kw_only=True)
@@ -203,13 +205,22 @@ def _do(work: _Round, watch: Watch) -> None:
     oids = list(work.names)
     if len(oids) == 1:
         work.handle.lock(oids[0], work.names[oids[0]])
-        _statement(work, watch, oids, skip_locked=bool(work.item.options.get("skip_locked")))
-        return
+        return _statement(work, watch, oids, skip_locked=bool(work.item.options.get("skip_locked")))
+    if not work.manner.commits:
+        return _batches(work, watch, oids)
+    with together(work.handle) as commits:
+        _batches(work, watch, oids[:-1])
+        commits.last()
+        _several(work, watch, oids[-1:])
+    return None
+
+
+def _batches(work: _Round, watch: Watch, oids: Sequence[int]) -> None:
     for first in range(0, len(oids), BATCH):
         if first:
             replicas.wait(work.handle, work.item, work.report)
         _several(work, watch, oids[first : first + BATCH])
-        work.report.progress(measured(first + BATCH, len(oids), "tables", stage=work.manner.verb))
+        work.report.progress(measured(first + BATCH, len(work.names), "tables", stage=work.manner.verb))
 
 
 def _several(work: _Round, watch: Watch, oids: Sequence[int]) -> None:
