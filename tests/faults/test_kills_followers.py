@@ -86,6 +86,7 @@ def test_services_are_killed_and_nothing_is_lost(app: App, tmp_path: Path, kills
     print(f"seed {seed}")
     chance = random.Random(seed)
     heard = tmp_path / "heard"
+    heard.touch()
     services = Services(str(tmp_path / "ledger.db"), str(heard))
     step = Step(name="1", targets=(Target(name="a", url="scripted:///a"),), operations=parse(["vacuum"]))
     rounds = max(5, kills // 10)
