@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from dbupkeep.definitions import Policy, Setting, Target
+from dbupkeep.errors import UpkeepError
 from dbupkeep.estimates import History
 from dbupkeep.events import STATEMENT
 from dbupkeep.facts import DatabaseFacts, Notice, Value
@@ -71,6 +72,7 @@ class Work:
     values: Mapping[str, Value] = field(default_factory=dict)
     messages: tuple[str, ...] = ()  # the product's own words
     put_off: Mapping[str, str] = field(default_factory=dict)  # members of a group that something was in the way of: why
+    fault: UpkeepError | None = None  # what went wrong with members of a group, where others of it are done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ class Evidence:
     values: Mapping[str, Value] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
     work_bytes: int = 0  # for estimates: what the seconds were spent on
+    members: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)  # of a group: what history keeps of each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

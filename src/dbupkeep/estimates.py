@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from dbupkeep.facts import Value
@@ -12,6 +13,10 @@ from dbupkeep.plans import Source
 
 RECENT = 5
 """How many past runs an estimate looks at: enough for a median, few enough to follow a changed machine."""
+
+
+OF_MEMBERS = "of_members"
+"""The value of a group's measurement that holds those of its members, by name, as JSON; `bytes` is a size afterwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,17 @@ class Measurement:
         """Bytes given back."""
         return self.bytes_before - self.bytes_after
 
+    @property
+    def parts(self) -> Iterator[Measurement]:
+        """What it says of each member of a group: sizes as far as they are known, and no times."""
+        each: Mapping[str, Mapping[str, Value]] = json.loads(str(self.values.get(OF_MEMBERS) or "{}"))
+        for name, values in each.items():
+            size = int(values.get("bytes") or 0)
+            yield replace(
+                self, object=name, seconds=0.0, work_bytes=0, bytes_before=size, bytes_after=size, values=values,
+                predicted_gain=None, predicted_seconds=None,
+            )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
@@ -49,10 +65,11 @@ class History:
 
     def __post_init__(self) -> None:
         """Sort by object once: a plan asks for each of thousands."""
-        object.__setattr__(self, "_newest", {(m.operation, m.object): m for m in reversed(self.own)})
+        newest = {(part.operation, part.object): part for m in reversed(self.own) for part in (m, *m.parts)}
+        object.__setattr__(self, "_newest", newest)
 
     def last(self, operation: Operation, object: str = "") -> Measurement | None:
-        """The newest run of an operation on an object of this target."""
+        """The newest run of an operation on an object of this target, alone or as a member of a group."""
         return self._newest.get((operation, object))
 
     def seconds(

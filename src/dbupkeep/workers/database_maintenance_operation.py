@@ -13,8 +13,9 @@ from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json, to_json
 from dbupkeep.engine import Engine, Evidence, Session, Work
 from dbupkeep.errors import Busy, Damaged, Kind, Refused, UpkeepError, UsageError
-from dbupkeep.estimates import Measurement
+from dbupkeep.estimates import OF_MEMBERS, Measurement
 from dbupkeep.events import NOTED, JobCompleted, JobDeferred, JobFailed, StageReached
+from dbupkeep.facts import Value
 from dbupkeep.jobs import Job, JobStatus, JobType
 from dbupkeep.kept import KeptSessions
 from dbupkeep.ledger import JobQuery, Reader
@@ -95,12 +96,18 @@ class DatabaseMaintenanceOperationWorker:
         if context.lost_tag:
             found = session.recover(item, context.lost_tag, self._notes(job))
             if found is not None:
-                return Ended(event=JobCompleted(result=_result(found, Work(seconds=0.0), recovered=True)))
+                unmeasured = Work(seconds=0.0)
+                sample = self._measurement(plan, item, unmeasured, found) if found.members else None
+                return Ended(event=JobCompleted(result=_result(found, unmeasured, recovered=True)), sample=sample)
         self._keep_off_a_full_disk(item, job)
         work = session.run(item, context.report)
         evidence = session.verify(item, work)
         sample = self._measurement(plan, item, work, evidence)
         result = _result(evidence, work)
+        if work.fault is not None:
+            log.warning("members of a group failed", extra={"error": work.fault.message, "kind": work.fault.kind.value})
+            error = work.fault.at(operation=item.operation.value, object=item.object, target=plan.target.name)
+            return Ended(event=JobFailed(error=error.document(), result=result), sample=sample)
         if work.put_off:
             return Ended(event=JobDeferred(reason=_of_members(item, work.put_off), result=result), sample=sample)
         return Ended(event=JobCompleted(result=result), sample=sample)
@@ -176,7 +183,7 @@ class DatabaseMaintenanceOperationWorker:
             predicted_gain=item.estimate.gain_bytes,
             predicted_seconds=item.estimate.seconds,
             effective=evidence.effective.value,
-            values={name: value for name, value in evidence.values.items() if len(str(value)) <= LONGEST},
+            values=_lasting(evidence),
         )
 
     def _damage(self, plan: Plan, item: PlanItem, error: Damaged) -> Measurement:
@@ -195,6 +202,12 @@ class DatabaseMaintenanceOperationWorker:
             effective="yes",
             values={"damaged": json.dumps(list(error.objects))},
         )
+
+
+def _lasting(evidence: Evidence) -> dict[str, Value]:
+    """What is kept with a measurement: short values, and of a group what its members are remembered by."""
+    short = {name: value for name, value in evidence.values.items() if len(str(value)) <= LONGEST}
+    return {**short, **({OF_MEMBERS: json.dumps(evidence.members)} if evidence.members else {})}
 
 
 def _of_members(item: PlanItem, put_off: Mapping[str, str]) -> str:

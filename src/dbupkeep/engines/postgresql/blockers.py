@@ -55,13 +55,21 @@ def preflight(handle: Handle, relations: Sequence[int], seconds: float, what: st
     """Raise `Busy` when something is open that would make the work wait; nothing was begun."""
     if seconds <= 0:
         return
-    found = in_the_way(long_transactions(handle, seconds), relations)
-    if found:
-        raise Busy(
-            f"{what} is not begun: it would wait for another transaction, with an unfinished index in the table",
-            why=described(found[0]) + (f"; and {len(found) - 1} more" if len(found) > 1 else ""),
-            hint="it comes back with the next run; end that transaction, or raise the setting `blocker_age`",
-        )
+    fault = barred(long_transactions(handle, seconds), relations, what)
+    if fault:
+        raise fault
+
+
+def barred(rows: Sequence[Mapping[str, Any]], relations: Sequence[int], what: str) -> Busy | None:
+    """Why work on some tables is not begun, where open transactions would make it wait. Pure."""
+    found = in_the_way(rows, relations)
+    if not found:
+        return None
+    return Busy(
+        f"{what} is not begun: it would wait for another transaction, with an unfinished index in the table",
+        why=described(found[0]) + (f"; and {len(found) - 1} more" if len(found) > 1 else ""),
+        hint="it comes back with the next run; end that transaction, or raise the setting `blocker_age`",
+    )
 
 
 def planned(facts_text: object, relations: Sequence[int], seconds: float) -> str:

@@ -75,6 +75,7 @@ class Handle:
         self._parameters = parameters_of(target.url, os.environ)
         self._stop = threading.Event()
         self._fault: UpkeepError | None = None  # why the work is stopped, where nobody asked for it
+        self._asked = False  # whether somebody did
         self._busy = threading.Event()
         self._said: list[Said] = []
         self.tell: Callable[[str], object] | None = None
@@ -113,8 +114,7 @@ class Handle:
             self.check_stop()
             yield
         finally:
-            self._stop.clear()
-            self._fault = None
+            self._forget_the_stop()
             self.unlock_all()
 
     def check_stop(self) -> None:
@@ -232,6 +232,7 @@ class Handle:
         """Ask the running statement to end; from any thread. It then raises `fault`, where that is given first."""
         if fault is not None and not self._stop.is_set():
             self._fault = fault
+        self._asked = self._asked or fault is None
         self._stop.set()
         if not self._busy.is_set() or self.connection.closed:
             return Stop.STOPPED
@@ -240,6 +241,13 @@ class Handle:
         except Exception:  # noqa: BLE001 - whatever the driver raises on a dying connection: the stop stays asked for
             return Stop.UNKNOWN
         return Stop.STOPPED
+
+    def go_on(self) -> None:
+        """Forget what one statement was stopped for, so that others can follow; a stop that was asked for stays."""
+        self._stop.clear()
+        self._fault = None
+        if self._asked:  # it may have been asked for just now
+            self._stop.set()
 
     def hang_up(self) -> None:
         """Cut the connection from another thread: a call that waits on it ends, as lost."""
@@ -267,8 +275,7 @@ class Handle:
         if self.connection.closed or self.connection.info.transaction_status is not TransactionStatus.IDLE:
             return False
         self.tag = tag[:_NAME_LIMIT]
-        self._stop.clear()
-        self._fault = None
+        self._forget_the_stop()
         before = self.identity
         try:
             with told("setting up the session failed"):
@@ -287,6 +294,11 @@ class Handle:
         self.connection.close()
 
     # --- inside ---
+
+    def _forget_the_stop(self) -> None:
+        self._asked = False
+        self._stop.clear()
+        self._fault = None
 
     def _wait_for_locks(self, seconds: float) -> None:
         """Say how long the next statements wait for each lock; nothing is sent where that is so already."""

@@ -58,11 +58,12 @@ DEFAULTS: Mapping[Operation, Mapping[str, Setting]] = {
         "deadline": 0.0,
         "lock_wait": 0.5,
         "lock_tries": 10,
+        **_GROUPS,
     },
 }
 """Shares are parts of autovacuum's own thresholds; sizes in bytes, waits and deadlines in seconds (0: none).
 
-From `group_from` tables below `group_bytes` on, small tables share statements.
+From `group_from` tables (or indexes) below `group_bytes` on, small ones share a job, and where that can be, statements.
 """
 
 RATES: Mapping[Operation, float] = {

@@ -300,7 +300,7 @@ def _put_off(work: _Round) -> dict[str, str]:
     if not faults:
         return {}
     if len(work.names) == len(faults) or not all(isinstance(error, (Busy, Gone)) for error in faults.values()):
-        raise _summary(work, faults)
+        raise summary(list(faults.values()), of=len(work.names), what="tables")
     return {work.names[oid]: error.message for oid, error in faults.items() if isinstance(error, Busy)}
 
 
@@ -330,17 +330,15 @@ def _denied(handle: Handle, names: list[str]) -> NotPermitted:
     )
 
 
-def _summary(work: _Round, faults: Mapping[int, UpkeepError]) -> UpkeepError:
-    """One error for all that went wrong: of the gravest class there is, with how much was done all the same."""
-    listed = list(faults.values())
-    if len(work.names) == 1:
-        return listed[0]
-    worst = min(listed, key=lambda error: (isinstance(error, (Busy, Gone)), isinstance(error, Busy)))
-    done = len(work.names) - len(faults)
-    said = list(dict.fromkeys(error.message for error in listed))
-    why = f"{done} of {len(work.names)} tables are done; " + "; ".join(said[:3])
+def summary(faults: Sequence[UpkeepError], *, of: int, what: str, done: int | None = None) -> UpkeepError:
+    """One error for all that went wrong with some of so many `what`: of the gravest class, with how many are done."""
+    if of == 1:
+        return faults[0]
+    worst = min(faults, key=lambda error: (isinstance(error, (Busy, Gone)), isinstance(error, Busy)))
+    said = list(dict.fromkeys(error.message for error in faults))
+    why = f"{of - len(faults) if done is None else done} of {of} {what} are done; " + "; ".join(said[:3])
     cls = type(worst) if isinstance(worst, (Busy, NotPermitted, Gone)) else OperationError
-    error = cls(f"{len(faults)} of {len(work.names)} small tables were not done", why=why, hint=worst.hint)
+    error = cls(f"{len(faults)} of {of} small {what} were not done", why=why, hint=worst.hint)
     error.kind = worst.kind
     return error
 

@@ -408,18 +408,18 @@ SELECT n.nspname AS schema, e.extversion AS version, bool_and(has_function_privi
  WHERE e.extname = %(name)s
  GROUP BY n.nspname, e.extversion
 
--- name: index_state
--- One index and its table, by name.
-SELECT x.oid::bigint AS oid, i.indrelid::bigint AS relation, coalesce(m.oid, t.oid)::bigint AS table_oid,
+-- name: index_states
+-- Some indexes with their tables, by name.
+SELECT n.nspname AS schema, x.relname AS name, x.oid::bigint AS oid, i.indrelid::bigint AS relation, coalesce(m.oid, t.oid)::bigint AS table_oid,
        i.indisvalid AS valid, i.indisexclusion AS exclusion, pg_relation_size(x.oid) AS bytes, t.relkind = 't' AS toast,
        x.reltuples::float8 AS entries, a.amname::text AS method, ({{wal}}) AS wal
-  FROM pg_index i
-  JOIN pg_class x ON x.oid = i.indexrelid
+  FROM unnest(%(schemas)s::text[]::name[], %(names)s::text[]::name[]) AS wanted (schema, name)
+  JOIN pg_namespace n ON n.nspname = wanted.schema
+  JOIN pg_class x ON x.relname = wanted.name AND x.relnamespace = n.oid
+  JOIN pg_index i ON i.indexrelid = x.oid
   JOIN pg_am a ON a.oid = x.relam
-  JOIN pg_namespace n ON n.oid = x.relnamespace
   JOIN pg_class t ON t.oid = i.indrelid
   LEFT JOIN pg_class m ON m.reltoastrelid = t.oid AND t.relkind = 't'
- WHERE n.nspname = %(schema)s AND x.relname = %(name)s
 
 -- name: invalid_indexes
 -- Invalid indexes of some tables, or of all; with who is building one of them now.

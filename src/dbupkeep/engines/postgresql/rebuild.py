@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, remains, replicas, room, words
+from dbupkeep.engines.postgresql.due_indexes import BLOCKING, DROP
 from dbupkeep.engines.postgresql.extensions import PGSTATINDEX
 from dbupkeep.engines.postgresql.indexes import pages_of
-from dbupkeep.engines.postgresql.names import identifier, split
+from dbupkeep.engines.postgresql.names import identifier, split, told
 from dbupkeep.engines.postgresql.progress import of_reindex
 from dbupkeep.engines.postgresql.remains import Intent
 from dbupkeep.engines.postgresql.versions import Version
@@ -26,10 +27,6 @@ from dbupkeep.progress import Progress
 if TYPE_CHECKING:
     from dbupkeep.engines.postgresql.handle import Handle, Said
 
-CONCURRENTLY = "concurrently"
-BLOCKING = "blocking"
-DROP = "drop what was left"
-
 Row = Mapping[str, Any]
 
 _READ_FOR_EVIDENCE = 1 << 30
@@ -38,7 +35,8 @@ _READ_FOR_EVIDENCE = 1 << 30
 _PAUSE = 1.0
 """Seconds between tries for an exclusive lock."""
 
-_HALF = 0.5
+HALF = 0.5
+"""The part of what was expected from which on it was worth it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,6 +46,10 @@ class Tracker:
     intent: Intent
     seen: int = 0
     phases: list[str] = field(default_factory=list)
+
+    def begin(self, intent: Intent) -> None:
+        """Another one is made."""
+        self.intent, self.seen = intent, 0
 
     def read(self, row: Row) -> Progress:
         """One look; called from the watching thread."""
@@ -85,26 +87,35 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
 
 def resolved(handle: Handle, item: PlanItem) -> dict[str, Any]:
     """The index of an item, as it is now. Raises `Gone` where it is another one, or none."""
-    schema, name = split(item.object)
-    found = handle.rows("index_state", {"schema": schema, "name": name})
-    if not found or found[0]["oid"] not in maintain.oids_of(item):
+    found = state_of(handle, item.object)
+    if not found or found["oid"] not in maintain.oids_of(item):
         raise Gone(
             f"{item.object} is gone",
             why="it was dropped, renamed or rebuilt by others since the plan",
             hint="plan again",
         )
-    return found[0]
+    return found
+
+
+def states(handle: Handle, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the server says of some indexes now, by name; of those that are there."""
+    wanted = [split(name) for name in names]
+    asked = {"schemas": [schema for schema, _ in wanted], "names": [name for _, name in wanted]}
+    return {told(row["schema"], row["name"]): row for row in handle.rows("index_states", asked)}
+
+
+def state_of(handle: Handle, name: str) -> dict[str, Any] | None:
+    """The same of one index."""
+    return states(handle, [name]).get(name)
 
 
 def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     """Look whether a valid new index is there, and what it gave back."""
-    schema, name = split(item.object)
-    found = handle.rows("index_state", {"schema": schema, "name": name})
+    now = state_of(handle, item.object)
     if item.method == DROP:
-        return _verified_drop(work, gone=not found)
-    if not found:
+        return _verified_drop(work, gone=now is None)
+    if now is None:
         raise Gone(f"{item.object} is gone", why="it was dropped by somebody else meanwhile", hint="plan again")
-    now = found[0]
     after: dict[str, Value] = {"bytes": now["bytes"], "valid": now["valid"]}
     density = _density(handle, now)
     effective, reason = _judge(item, work.before, after)
@@ -130,9 +141,13 @@ def settle(handle: Handle, intent: Intent, *, seen: int, lock_wait: float) -> tu
     left = remains.clear(
         handle, remains.ours(remains.invalid(handle, [intent.relation]), intent, seen), lock_wait=lock_wait
     )
-    schema, name = split(intent.name)
-    now = handle.rows("index_state", {"schema": schema, "name": name})
-    return bool(now and now[0]["oid"] != intent.index and now[0]["valid"]), left
+    now = state_of(handle, intent.name)
+    return now is not None and is_new(now, intent.index), left
+
+
+def is_new(state: Row, index: int) -> bool:
+    """Whether a valid index has taken the place of another one."""
+    return bool(state["oid"] != index and state["valid"])
 
 
 def as_noted(item: PlanItem, intent: Intent) -> Work:
@@ -144,7 +159,7 @@ def as_noted(item: PlanItem, intent: Intent) -> Work:
 def _rebuild(handle: Handle, item: PlanItem, state: Row, report: Report) -> dict[str, Value]:
     if item.method == BLOCKING:
         return _blocking(handle, item, report)
-    _refuse_broken(handle.identity.version)
+    refuse_broken(handle.identity.version)
     _yield_to_autovacuum(handle, state, item)
     blockers.preflight(
         handle, [state["relation"], state["table_oid"]], _option(item, "blocker_age"), f"the rebuild of {item.object}"
@@ -166,7 +181,7 @@ def _concurrently(handle: Handle, item: PlanItem, report: Report, intent: Intent
     limits = Limits(deadline=_option(item, "deadline"), patience=_option(item, "max_wait"))
     with watched(handle, item, report, "progress_reindex", tracker.read, limits=limits) as watch:
         try:
-            handle.perform(_statement(item, concurrently=True), lock_wait=0)
+            handle.perform(statement(item.object, concurrently=True), lock_wait=0)
         except UpkeepError as error:
             fault = error
     values: dict[str, Value] = {"lock_wait_seconds": round(watch.seen.lock_wait, 3), **watch.toll.values()}
@@ -181,8 +196,8 @@ def _concurrently(handle: Handle, item: PlanItem, report: Report, intent: Intent
     if done:
         return {**values, "copies_left": len(left)}
     if not handle.stopping or watch.seen.gave_up:
-        fault = _waited(fault, item, watch.seen.blocker if watch.seen.gave_up else "")
-    raise _with_left(fault, left) from fault.__cause__
+        fault = waited(fault, item.object, watch.seen.blocker if watch.seen.gave_up else "")
+    raise with_left(fault, left) from fault.__cause__
 
 
 def _come_back(handle: Handle, item: PlanItem, fault: Lost, *, lost_answer: bool) -> None:
@@ -208,18 +223,18 @@ def end_session(handle: Handle, pid: int, tag: str, *, patience: float = 10.0) -
     return True
 
 
-def _waited(fault: UpkeepError, item: PlanItem, blocker: str) -> UpkeepError:
+def waited(fault: UpkeepError, name: str, blocker: str) -> UpkeepError:
     """The error with what it means here: that it waited for too long."""
     if not blocker and fault.kind is not Kind.BUSY:
         return fault
     return Busy(
-        f"the rebuild of {item.object} was stopped: it waited too long",
+        f"the rebuild of {name} was stopped: it waited too long",
         why=blocker or fault.why,
         hint="nothing is changed, and it comes back with the next run; `max_wait` says how long it may wait",
     )
 
 
-def _with_left(fault: UpkeepError, left: list[Row]) -> UpkeepError:
+def with_left(fault: UpkeepError, left: Sequence[Row]) -> UpkeepError:
     """The error with what could not be cleared up."""
     if left:
         names = words.listed([f"{row['schema']}.{row['name']}" for row in left])
@@ -232,7 +247,7 @@ def _blocking(handle: Handle, item: PlanItem, report: Report) -> dict[str, Value
     report.stage("rebuilding while writers wait", item.object)
     limits = Limits(deadline=_option(item, "deadline"))
     with watched(handle, item, report, "progress_reindex", of_reindex, limits=limits, closely=True) as watch:
-        with_tries(handle, item, _statement(item, concurrently=False))
+        with_tries(handle, item, statement(item.object, concurrently=False))
     return {"lock_wait_seconds": round(watch.seen.lock_wait, 3), **watch.toll.values()}
 
 
@@ -286,12 +301,13 @@ def _judge(item: PlanItem, before: Mapping[str, Value], after: Mapping[str, Valu
     if not before["valid"]:
         return Effective.YES, f"it is valid now; {text}"
     planned = needs.number(item.evidence, "share")
-    if planned and share < _HALF * planned:
+    if planned and share < HALF * planned:
         return Effective.NO, f"{text}, where {words.share(planned)} were expected"
     return Effective.YES, text
 
 
-def _refuse_broken(version: Version) -> None:
+def refuse_broken(version: Version) -> None:
+    """Raise `Refused` for a version that misses rows."""
     if version.broken_concurrently:
         raise Refused(
             f"PostgreSQL {version} does not build indexes CONCURRENTLY safely",
@@ -304,18 +320,24 @@ def _refuse_broken(version: Version) -> None:
 def _yield_to_autovacuum(handle: Handle, state: Row, item: PlanItem) -> None:
     for row in handle.rows("at_work"):
         if row["oid"] in (state["table_oid"], state["relation"]) and row["wraparound"]:
-            raise Busy(
-                f"the rebuild of {item.object} is not begun",
-                why=f"autovacuum prevents wraparound there (pid {row['pid']}), and must not be disturbed",
-                hint="it comes back with the next run",
-            )
+            raise kept_by_autovacuum(item.object, row)
 
 
-def _statement(item: PlanItem, *, concurrently: bool) -> Any:  # noqa: ANN401 - psycopg's Composable
+def kept_by_autovacuum(name: str, row: Row) -> Busy:
+    """Why an index is left alone whose table is vacuumed against wraparound."""
+    return Busy(
+        f"the rebuild of {name} is not begun",
+        why=f"autovacuum prevents wraparound there (pid {row['pid']}), and must not be disturbed",
+        hint="it comes back with the next run",
+    )
+
+
+def statement(name: str, *, concurrently: bool) -> Any:  # noqa: ANN401 - psycopg's Composable
+    """What rebuilds an index."""
     from psycopg import sql
 
     kind = sql.SQL("CONCURRENTLY ") if concurrently else sql.SQL("")
-    return sql.SQL("REINDEX INDEX {}{}").format(kind, identifier(item.object))
+    return sql.SQL("REINDEX INDEX {}{}").format(kind, identifier(name))
 
 
 def _before(handle: Handle, item: PlanItem, state: Row) -> dict[str, Any]:

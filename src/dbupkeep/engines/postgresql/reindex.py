@@ -3,193 +3,151 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dbupkeep.engines.postgresql import bloat, blockers, needs, remains, room, words
+from dbupkeep.engines.postgresql import blockers, needs, rebuild, rebuilds, remains, room, words
+from dbupkeep.engines.postgresql.due_indexes import (
+    BLOCKING,
+    CONCURRENTLY,
+    DROP,
+    Due,
+    Share,
+    indexes_due,
+    predicted,
+    shares,
+    table_of,
+)
 from dbupkeep.engines.postgresql.indexes import KIND
-from dbupkeep.engines.postgresql.inquiry import CONSENT_DROP, CONSENT_LOCK, Draft, Inquiry, group_of, hold_of
+from dbupkeep.engines.postgresql.inquiry import CONSENT_DROP, CONSENT_LOCK, Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
-from dbupkeep.engines.postgresql.rebuild import BLOCKING, CONCURRENTLY, DROP, run, verify
-from dbupkeep.facts import Notice, ObjectFacts
-from dbupkeep.operations import Operation
-from dbupkeep.plans import Proposal, Source, SpaceNeed
+from dbupkeep.facts import Notice, ObjectFacts, Value
+from dbupkeep.plans import PlanItem, Proposal, SpaceNeed
 
 if TYPE_CHECKING:
-    from dbupkeep.estimates import Measurement
-
-__all__ = ["propose", "run", "verify"]
+    from dbupkeep.engine import Evidence, Report, Work
+    from dbupkeep.engines.postgresql.handle import Handle
 
 _LOCKS = "SHARE UPDATE EXCLUSIVE on the table: readers and writers go on; it waits for older transactions to end"
 _LOCKS_BLOCKING = "SHARE on the table and ACCESS EXCLUSIVE on the index: writers wait until it is done"
 _LOCKS_DROP = "SHARE UPDATE EXCLUSIVE on the table; it waits for those who use it to end"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
-    """An index with why it is rebuilt; `rank` says what goes first."""
-
-    index: ObjectFacts
-    rank: int
-    reason: str
-    gain: float | None = None
-    source: Source = Source.UNKNOWN
-    method: str = CONCURRENTLY
-
-    @property
-    def gain_bytes(self) -> int | None:
-        """What it gives back."""
-        return None if self.gain is None else int(self.gain * (self.index.bytes or 0))
-
-
 def propose(q: Inquiry) -> list[Proposal]:
     """Decide by validity, damage, collations and bloat. Pure."""
     indexes = q.tables(KIND)
-    dues = sorted((due for index in indexes if (due := _due(q, index)) is not None), key=_order)
-    found = [_proposal(q, due, table_of(due.index)) for due in dues]
+    dues = indexes_due(q, indexes)
+    alone = [due for due in dues if _has_its_own_way(q, due)]
+    found = [_proposal(q, share) for share in shares(q, dues, alone)]
     idle = max(len(indexes), int(q.facts.number("indexes"))) - len(dues)
     return [*found, _idle(q, indexes, idle)] if idle or not found else found
 
 
-def _order(due: Due) -> tuple[int, int, int, str]:
-    """What is wrong first; then by gain, and the big before the small, which fit in beside them."""
-    return (due.rank, -(due.gain_bytes or 0), -(due.index.bytes or 0), due.index.name)
+def run(handle: Handle, item: PlanItem, report: Report) -> Work:
+    """Do it; see `rebuild.run` and `rebuilds.run` for what it raises."""
+    return rebuilds.run(handle, item, report) if item.members else rebuild.run(handle, item, report)
 
 
-def table_of(index: ObjectFacts) -> ObjectFacts:
-    """The table of an index, as far as a rebuild must know it."""
-    values = {"oid": index.values["table_oid"], "toast_oid": index.values["toast_oid"]}
-    size = int(needs.number(index.values, "table_bytes"))
-    return ObjectFacts(name=index.table, kind="table", bytes=size, values=values)
+def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
+    """Look what became of it."""
+    return rebuilds.verify(handle, item, work) if item.members else rebuild.verify(handle, item, work)
 
 
-def _due(q: Inquiry, index: ObjectFacts) -> Due | None:
-    values = index.values
-    if not values.get("valid"):
-        return _invalid(index)
-    if _damaged(q, index):
-        return Due(index=index, rank=2, reason="the last check found it damaged, and it was not rebuilt since")
-    if values.get("collation") and not _rebuilt_for(q, index):
-        reason = (
-            f"the collation {values['collation']} was version {values['recorded']} when it was made and is"
-            f" {values['actual']} now: its order may be wrong"
-        )
-        return Due(index=index, rank=3, reason=reason)
-    due = _bloated(q, index)
-    if due is None and q.policy.force and not (values.get("toast") and (index.bytes or 0) <= bloat.PAGE):
-        return Due(index=index, rank=5, reason=f"asked for by force: {words.size(index.bytes or 0)}")
-    return due
+def _has_its_own_way(q: Inquiry, due: Due) -> bool:
+    """Whether something sets an index apart: it is not just rebuilt, may not be, or not now."""
+    return bool(
+        due.method != CONCURRENTLY
+        or not due.index.values.get("permitted")
+        or _not_concurrently(q, due.index)
+        or _refusal(q, due)
+        or _in_the_way(q, [table_of(due.index)])
+        or _no_room(q, _needs(q, [due]))
+    )
 
 
-def _invalid(index: ObjectFacts) -> Due:
-    size = words.size(index.bytes or 0)
-    if remains.is_marked(index.values):
-        reason = f"an unfinished copy of {size} that an earlier run of ours left"
-        return Due(index=index, rank=0, reason=reason, method=DROP)
-    if index.values.get("copy"):
-        reason = f"an unfinished copy of {size} that a REINDEX CONCURRENTLY left; it may cost every write"
-        return Due(index=index, rank=0, reason=reason, method=DROP)
-    return Due(index=index, rank=1, reason="it is invalid: no query uses it, and it may cost every write")
-
-
-def _damaged(q: Inquiry, index: ObjectFacts) -> bool:
-    checks = (q.history.last(Operation.CHECK, name) for name in (index.table, group_of(table_of(index))))
-    last = max((check for check in checks if check), key=lambda check: check.at, default=None)
-    if last is None or index.name not in json.loads(str(last.values.get("damaged") or "[]")):
-        return False
-    rebuilt = q.history.last(Operation.REINDEX, index.name)
-    return rebuilt is None or rebuilt.at <= last.at
-
-
-def _rebuilt_for(q: Inquiry, index: ObjectFacts) -> bool:
-    """Whether we have rebuilt it for that version of its collation; the catalogue goes on saying the old one."""
-    last = q.history.last(Operation.REINDEX, index.name)
-    return last is not None and last.values.get("collation") == index.values["actual"]
-
-
-def _bloated(q: Inquiry, index: ObjectFacts) -> Due | None:
-    size = index.bytes or 0
-    guess = predicted(q, index)
-    gain = guess.gain(size)
-    if gain is None or size < q.threshold("min_bytes") or gain < q.threshold("gain_share"):
-        return None
-    if not q.policy.force and q.history.cooling_off(q.operation, q.scope.now, q.policy.cool_off, object=index.name):
-        return None
-    reason = f"a rebuild would take {words.share(gain)} of {words.size(size)} off it ({guess.how})"
-    return Due(index=index, rank=4, reason=reason, gain=gain, source=guess.source)
-
-
-def predicted(q: Inquiry, index: ObjectFacts) -> bloat.Predicted:
-    """What a rebuild would make of it. Its pages tell best; then its own past, then statistics."""
-    values = index.values
-    guess = bloat.unknown("it is small, or no B-tree, and has no history of ours")
-    if values.get("how"):
-        guess = bloat.Predicted(
-            least=_number(values.get("least")), most=_number(values.get("most")),
-            source=Source(str(values.get("source"))), how=str(values["how"]),
-        )  # fmt: skip
-    if guess.source is Source.MEASURED and guess.gain(index.bytes or 0) is not None:
-        return guess
-    last = q.history.last(Operation.REINDEX, index.name)
-    own = _by_history(last, needs.number(values, "rows", -1.0)) if last else None
-    return own or guess
-
-
-def _by_history(last: Measurement, rows: float) -> bloat.Predicted | None:
-    return bloat.by_history(rows, bytes_then=last.bytes_after, rows_then=needs.number(last.values, "entries"))
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
-
-
-def _proposal(q: Inquiry, due: Due, table: ObjectFacts) -> Proposal:
-    space = _space(q, due)
-    refusal = _refusal(q, due) or room.undeclared(q, space)
+def _proposal(q: Inquiry, share: Share) -> Proposal:
+    first = share.dues[0]
+    spaces = _needs(q, share.dues)
+    space = _space(q, share, spaces)
+    refusal = (_refusal(q, first) if len(share.dues) == 1 else "") or room.undeclared(q, space)
     if refusal:
-        return q.skip(f"{due.index.name}: {due.reason}; but {refusal}", index=due.index.name)
-    size = due.index.bytes or 0
-    method = BLOCKING if due.method == CONCURRENTLY and _not_concurrently(q, due.index) else due.method
+        return q.skip(f"{share.object}: {share.reason}; but {refusal}", index=share.object)
+    blocking = first.method == CONCURRENTLY and _not_concurrently(q, first.index)
+    method = BLOCKING if blocking else first.method
     return propose_draft(
         q,
         Draft(
-            tables=[due.index],
-            object=due.index.name,
-            hold=hold_of(table),
-            reason=due.reason,
+            tables=share.indexes,
+            object=share.object,
+            hold=share.hold,
+            reason=share.reason,
             method=method,
             locks={CONCURRENTLY: _LOCKS, BLOCKING: _LOCKS_BLOCKING}.get(method, _LOCKS_DROP),
             strong=method == BLOCKING,
-            work_bytes=(table.bytes or 0) + size if method != DROP else 0,
-            gain=size if method == DROP else due.gain_bytes,
-            options={
-                "deadline": q.threshold("deadline"),
-                "blocker_age": q.threshold("blocker_age"),
-                "max_wait": q.threshold("max_wait"),
-                "lock_wait": q.threshold("lock_wait"),
-                "lock_tries": int(q.threshold("lock_tries")),
-                "cleanup_wait": q.threshold("cleanup_wait"),
-                "space_factor": q.policy.space_factor,
-                **{name: q.threshold(name) for name in room.OPTIONS},
-            },
-            evidence={
-                "version_number": q.version.number,
-                "bytes": size,
-                "rows": due.index.values.get("rows"),
-                "table": table.name,
-                "table_oid": table.values.get("oid"),
-                "valid": bool(due.index.values.get("valid")),
-                "collation": due.index.values.get("actual"),
-                "tablespace": due.index.values.get("tablespace"),
-                "share": None if due.gain is None else round(due.gain, 3),
-            },
+            work_bytes=_read_and_written(share) if method != DROP else 0,
+            gain=share.bytes if method == DROP else share.gain_bytes,
+            options=_options(q),
+            evidence={"version_number": q.version.number, "bytes": share.bytes, **_evidence(share)},
             space=space,
-            notices=_notices(q, due.index),
-            defer=room.in_the_way(q, space, int(needs.number(due.index.values, "tablespace")))
-            or (_in_the_way(q, table) if method != BLOCKING else ""),
+            notices=_notices(q, share),
+            defer=_no_room(q, spaces) or (_in_the_way(q, share.tables) if method != BLOCKING else ""),
         ),
     )
+
+
+def _read_and_written(share: Share) -> int:
+    """Bytes of the indexes, and of the table of each."""
+    return share.bytes + sum(table_of(index).bytes or 0 for index in share.indexes)
+
+
+def _options(q: Inquiry) -> dict[str, Value]:
+    return {
+        "deadline": q.threshold("deadline"),
+        "blocker_age": q.threshold("blocker_age"),
+        "max_wait": q.threshold("max_wait"),
+        "lock_wait": q.threshold("lock_wait"),
+        "lock_tries": int(q.threshold("lock_tries")),
+        "cleanup_wait": q.threshold("cleanup_wait"),
+        "space_factor": q.policy.space_factor,
+        **{name: q.threshold(name) for name in room.OPTIONS},
+    }
+
+
+def _evidence(share: Share) -> dict[str, Value]:
+    """What the work and its verification need to know of an index; of a group as JSON of all of them."""
+    if len(share.dues) > 1:
+        return {**_of_group(share), "share": _gain(share)}
+    (due,) = share.dues
+    return {
+        "rows": due.index.values.get("rows"),
+        "table": due.index.table,
+        "table_oid": due.index.values.get("table_oid"),
+        "valid": bool(due.index.values.get("valid")),
+        "collation": due.index.values.get("actual"),
+        "tablespace": due.index.values.get("tablespace"),
+        "share": None if due.gain is None else round(due.gain, 3),
+    }
+
+
+def _of_group(share: Share) -> dict[str, Value]:
+    indexes = share.indexes
+    collations = {index.name: actual for index in indexes if (actual := index.values.get("actual"))}
+    biggest = max(indexes, key=lambda index: index.bytes or 0)
+    return {
+        "tables": json.dumps([int(needs.number(index.values, "table_oid")) for index in indexes]),
+        "valid": all(index.values.get("valid") for index in indexes),
+        "tablespace": biggest.values.get("tablespace"),
+        **({"collations": json.dumps(collations)} if collations else {}),
+    }
+
+
+def _gain(share: Share) -> float | None:
+    """The share of all that is to be given back; nothing where some of it is rebuilt for another reason."""
+    gains = [due.gain_bytes for due in share.dues]
+    if None in gains or not share.bytes:
+        return None
+    return round((share.gain_bytes or 0) / share.bytes, 3)
 
 
 def _not_concurrently(q: Inquiry, index: ObjectFacts) -> str:
@@ -215,30 +173,57 @@ def _refusal(q: Inquiry, due: Due) -> str:
     return ""
 
 
-def _in_the_way(q: Inquiry, table: ObjectFacts) -> str:
-    oid = str(table.values.get("oid"))
+def _in_the_way(q: Inquiry, tables: Sequence[ObjectFacts]) -> str:
     at_work: Mapping[str, str] = json.loads(str(q.facts.values.get("at_work") or "{}"))
-    if "wraparound" in at_work.get(oid, ""):
-        return f"{at_work[oid]} is on it, and must not be disturbed"
-    relations = [int(needs.number(table.values, name)) for name in ("oid", "toast_oid")]
+    for table in tables:
+        worker = at_work.get(str(table.values.get("oid")), "")
+        if "wraparound" in worker:
+            return f"{worker} is on it, and must not be disturbed"
+    relations = [int(needs.number(table.values, name)) for table in tables for name in ("oid", "toast_oid")]
     found = blockers.planned(q.facts.values.get("long_transactions"), relations, q.threshold("blocker_age"))
     return f"it would wait for {found}" if found else ""
 
 
-def _space(q: Inquiry, due: Due) -> tuple[SpaceNeed, ...]:
-    if due.method == DROP:
-        return ()
-    size = (due.index.bytes or 0) - (due.gain_bytes or 0)
-    return room.wanted(q, "the new copy", size, int(needs.number(due.index.values, "tablespace")))
+Spaces = Mapping[int, tuple[SpaceNeed, ...]]
+"""What new indexes need, by tablespace: room for the files, and for their WAL."""
 
 
-def _notices(q: Inquiry, index: ObjectFacts) -> tuple[Notice, ...]:
-    if index.values.get("owned"):
+def _needs(q: Inquiry, dues: Sequence[Due]) -> Spaces:
+    sizes: dict[int, int] = defaultdict(int)
+    for due in dues:
+        if due.method != DROP:
+            sizes[_tablespace(due)] += (due.index.bytes or 0) - (due.gain_bytes or 0)
+    what = "the new copy" if len(dues) == 1 else "the new copies"
+    return {tablespace: room.wanted(q, what, size, tablespace) for tablespace, size in sizes.items()}
+
+
+def _space(q: Inquiry, share: Share, spaces: Spaces) -> tuple[SpaceNeed, ...]:
+    """The same in one list; WAL is on one volume, whatever it is for."""
+    if len(spaces) == 1:
+        (needed,) = spaces.values()
+        return needed
+    whole = sum((due.index.bytes or 0) - (due.gain_bytes or 0) for due in share.dues)
+    wal = room.wanted(q, "", whole, 0)[1:] if spaces else ()
+    return (*(needed[0] for needed in spaces.values()), *wal)
+
+
+def _no_room(q: Inquiry, spaces: Spaces) -> str:
+    return next((text for tablespace, needed in spaces.items() if (text := room.in_the_way(q, needed, tablespace))), "")
+
+
+def _tablespace(due: Due) -> int:
+    return int(needs.number(due.index.values, "tablespace"))
+
+
+def _notices(q: Inquiry, share: Share) -> tuple[Notice, ...]:
+    foreign = [index.name for index in share.indexes if not index.values.get("owned")]
+    if not foreign:
         return ()
+    role, it = q.facts.values.get("role"), "it" if len(foreign) == 1 else "one of them"
     return (
         Notice(
             code="cannot_clean_up",
-            message=f"{q.facts.values.get('role')} may rebuild {index.name}, but not drop an unfinished copy of it",
+            message=f"{role} may rebuild {words.listed(foreign)}, but not drop an unfinished copy of {it}",
             hint="only a member of the table's owner may; an interrupted rebuild stays until its owner drops the copy",
         ),
     )

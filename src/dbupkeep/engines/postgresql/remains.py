@@ -46,14 +46,25 @@ class Intent:
         return json.dumps({"rebuild": asdict(self)})
 
 
+def text_of(intents: Sequence[Intent]) -> str:
+    """Those of a group as one note."""
+    return json.dumps({"rebuild": [asdict(intent) for intent in intents]})
+
+
 def intents(notes: Sequence[str], index: str) -> list[Intent]:
     """Read the notes of earlier attempts on an index."""
+    return [intent for attempt in attempts(notes) for intent in attempt if intent.name == index]
+
+
+def attempts(notes: Sequence[str]) -> list[list[Intent]]:
+    """What each earlier attempt was about to rebuild, in order."""
     found = []
     for note in notes:
         with suppress(ValueError, KeyError, TypeError):
-            values = json.loads(note)["rebuild"]
-            found.append(Intent(**{**values, "invalid": tuple(values["invalid"])}))
-    return [intent for intent in found if intent.name == index]
+            noted = json.loads(note)["rebuild"]
+            listed = noted if isinstance(noted, list) else [noted]
+            found.append([Intent(**{**values, "invalid": tuple(values["invalid"])}) for values in listed])
+    return found
 
 
 def invalid(handle: Handle, relations: Sequence[int] | None = None) -> list[dict[str, Any]]:
@@ -91,6 +102,20 @@ def ours(rows: Sequence[Row], intent: Intent, seen: int = 0) -> list[Row]:
     fresh = [row for row in rows if row["oid"] not in intent.invalid and row["oid"] != intent.index]
     made = [row for row in fresh if row["oid"] == seen] or [row for row in fresh if is_copy_of(row["name"], base)]
     return [*old, *(made if len(made) == 1 else [])]
+
+
+def of_one_at_work(rows: Sequence[Row], intents: Sequence[Intent]) -> list[Row]:
+    """Which invalid indexes an attempt on several has left that was lost while it was at one of them. Pure.
+
+    It can be one copy at most. Where several could be it, none is taken: all others are strangers'.
+    """
+    unmarked = [row for row in rows if not is_marked(row)]
+    found = {
+        row["oid"]: row
+        for intent in intents
+        for row in ours([each for each in unmarked if each["relation"] == intent.relation], intent)
+    }
+    return list(found.values()) if len(found) == 1 else []
 
 
 def drop(handle: Handle, row: Row, *, lock_wait: float) -> bool:

@@ -46,7 +46,7 @@ _GRACE = 5.0
 class Limits:
     """When the work is stopped, in seconds; 0 for never."""
 
-    deadline: float = 0.0  # for all of it
+    deadline: float = 0.0  # for all of it, or since it was begun anew
     patience: float = 0.0  # for its waits
     lock_wait: float = 0.0  # for each lock, by the server itself: the first look comes before that is over
 
@@ -89,12 +89,36 @@ class Watch:
         self._idle_since: float | None = None
         self._blocked_since: float | None = None
         self._late_since: float | None = None
+        self._waited_before = 0.0  # for locks, by statements before this one
+        self._resting = False
+        self._clock = threading.Lock()
         self.seen = Seen()
         self.toll = Toll()
 
     def reads(self, read: Read) -> None:
         """Read the view of the progress in this way from now on."""
         self._read = read
+
+    @property
+    def late(self) -> bool:
+        """Whether the statement was stopped because its time, or that of its waits, was over."""
+        return self._late_since is not None
+
+    def rest(self) -> None:
+        """No statement is at work now: the clock stands."""
+        with self._clock:
+            self._resting = True
+
+    def anew(self) -> None:
+        """Another statement begins: its time and its waits count from now, and a stop of the one before for these is over."""
+        with self._clock:
+            if self.late:
+                self._handle.go_on()
+            now = perf_counter()
+            if self._blocked_since is not None:
+                self.seen = replace(self.seen, lock_wait=self.seen.lock_wait + now - self._blocked_since)
+            self._started, self._waited_before, self._resting = now, self.seen.lock_wait, False
+            self._late_since = self._idle_since = self._blocked_since = None
 
     def sample(self) -> Progress | None:
         """The last word; never waits. Cuts off a look that hangs: it is called by another thread, now and then."""
@@ -157,9 +181,10 @@ class Watch:
             return
         finally:
             self._look_began = None
-        self.seen = replace(self.seen, looks=self.seen.looks + 1)
-        self._note_lost_answer(state)
-        sentence = self._note_lock(state)
+        with self._clock:
+            self.seen = replace(self.seen, looks=self.seen.looks + 1)
+            self._note_lost_answer(state)
+            sentence = self._note_lock(state)
         progress = self._read(found[0]) if found else None
         if sentence:
             progress = replace(progress or Progress(), stage=sentence)
@@ -198,9 +223,13 @@ class Watch:
             self._handle.hang_up()
 
     def _watch_the_clock(self) -> None:
-        now = perf_counter()
+        with self._clock:  # whoever begins anew waits: what is stopped here is the statement whose time is over
+            if not self._resting:
+                self._stop_what_is_late(perf_counter())
+
+    def _stop_what_is_late(self, now: float) -> None:
         deadline, patience = self._limits.deadline, self._limits.patience
-        waited_enough = bool(patience) and self.seen.lock_wait >= patience
+        waited_enough = bool(patience) and self.seen.lock_wait - self._waited_before >= patience
         if not waited_enough and (not deadline or now - self._started < deadline):
             return
         self.seen = replace(self.seen, gave_up=waited_enough)

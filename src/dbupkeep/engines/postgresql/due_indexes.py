@@ -1,0 +1,201 @@
+"""Which indexes are to be rebuilt, and why; which of them share an item, and in what order. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dbupkeep.engines.postgresql import bloat, needs, remains, words
+from dbupkeep.engines.postgresql.inquiry import Inquiry, group_of, hold_of
+from dbupkeep.facts import ObjectFacts
+from dbupkeep.operations import Operation
+from dbupkeep.plans import Source
+
+if TYPE_CHECKING:
+    from dbupkeep.estimates import Measurement
+
+CONCURRENTLY = "concurrently"
+BLOCKING = "blocking"
+DROP = "drop what was left"
+"""The methods."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """An index with why it is rebuilt; `rank` says what goes first."""
+
+    index: ObjectFacts
+    rank: int
+    reason: str
+    gain: float | None = None
+    source: Source = Source.UNKNOWN
+    method: str = CONCURRENTLY
+
+    @property
+    def gain_bytes(self) -> int | None:
+        """What it gives back."""
+        return None if self.gain is None else int(self.gain * (self.index.bytes or 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Indexes that make one item."""
+
+    object: str
+    hold: str
+    dues: tuple[Due, ...]
+
+    @property
+    def indexes(self) -> list[ObjectFacts]:
+        """Its indexes, in their order."""
+        return [due.index for due in self.dues]
+
+    @property
+    def tables(self) -> list[ObjectFacts]:
+        """Their tables, each once."""
+        return list({index.table: table_of(index) for index in self.indexes}.values())
+
+    @property
+    def bytes(self) -> int:
+        """Of all of them."""
+        return sum(due.index.bytes or 0 for due in self.dues)
+
+    @property
+    def gain_bytes(self) -> int | None:
+        """What it gives back, as far as that is known."""
+        known = [gain for due in self.dues if (gain := due.gain_bytes) is not None]
+        return sum(known) if known else None
+
+    @property
+    def reason(self) -> str:
+        """Why; of a group the most pressing one, and how many there are."""
+        first = self.dues[0]
+        if len(self.dues) == 1:
+            return first.reason
+        names = words.listed([index.name for index in self.indexes])
+        return f"{len(self.dues)} small indexes ({names}), first of all {first.index.name}: {first.reason}"
+
+
+def indexes_due(q: Inquiry, indexes: Iterable[ObjectFacts]) -> list[Due]:
+    """Those that are to be rebuilt, what presses most first."""
+    return sorted((due for index in indexes if (due := _due(q, index)) is not None), key=_order)
+
+
+def shares(q: Inquiry, dues: Sequence[Due], alone: Sequence[Due]) -> list[Share]:
+    """In their order; small indexes of small tables share items, once there are enough of them, but for those `alone`."""
+    apart = {id(due) for due in alone}
+    small = [due for due in dues if id(due) not in apart and _is_small(q, due)]
+    if len(small) < max(2, q.threshold("group_from")):
+        small = []
+    groups: dict[str, list[Due]] = defaultdict(list)
+    for due in small:
+        groups[group_of(table_of(due.index))].append(due)
+    together = {id(due) for group in groups.values() if len(group) > 1 for due in group}
+    found = [Share(object=name, hold=name, dues=tuple(group)) for name, group in groups.items() if len(group) > 1]
+    found += [of_one(due) for due in dues if id(due) not in together]
+    return sorted(found, key=lambda share: _order(share.dues[0]))
+
+
+def of_one(due: Due) -> Share:
+    """One index as an item of its own."""
+    return Share(object=due.index.name, hold=hold_of(table_of(due.index)), dues=(due,))
+
+
+def _is_small(q: Inquiry, due: Due) -> bool:
+    table = table_of(due.index)
+    return hold_of(table) == group_of(table) and (due.index.bytes or 0) <= q.threshold("group_bytes")
+
+
+def _order(due: Due) -> tuple[int, int, int, str]:
+    """What is wrong first; then by gain, and the big before the small, which fit in beside them."""
+    return (due.rank, -(due.gain_bytes or 0), -(due.index.bytes or 0), due.index.name)
+
+
+def table_of(index: ObjectFacts) -> ObjectFacts:
+    """The table of an index, as far as a rebuild must know it."""
+    values = {"oid": index.values["table_oid"], "toast_oid": index.values["toast_oid"]}
+    size = int(needs.number(index.values, "table_bytes"))
+    return ObjectFacts(name=index.table, kind="table", bytes=size, values=values)
+
+
+def _due(q: Inquiry, index: ObjectFacts) -> Due | None:
+    values = index.values
+    if not values.get("valid"):
+        return _invalid(index)
+    if _damaged(q, index):
+        return Due(index=index, rank=2, reason="the last check found it damaged, and it was not rebuilt since")
+    if values.get("collation") and not _rebuilt_for(q, index):
+        reason = (
+            f"the collation {values['collation']} was version {values['recorded']} when it was made and is"
+            f" {values['actual']} now: its order may be wrong"
+        )
+        return Due(index=index, rank=3, reason=reason)
+    due = _bloated(q, index)
+    if due is None and q.policy.force and not (values.get("toast") and (index.bytes or 0) <= bloat.PAGE):
+        return Due(index=index, rank=5, reason=f"asked for by force: {words.size(index.bytes or 0)}")
+    return due
+
+
+def _invalid(index: ObjectFacts) -> Due:
+    size = words.size(index.bytes or 0)
+    if remains.is_marked(index.values):
+        reason = f"an unfinished copy of {size} that an earlier run of ours left"
+        return Due(index=index, rank=0, reason=reason, method=DROP)
+    if index.values.get("copy"):
+        reason = f"an unfinished copy of {size} that a REINDEX CONCURRENTLY left; it may cost every write"
+        return Due(index=index, rank=0, reason=reason, method=DROP)
+    return Due(index=index, rank=1, reason="it is invalid: no query uses it, and it may cost every write")
+
+
+def _damaged(q: Inquiry, index: ObjectFacts) -> bool:
+    checks = (q.history.last(Operation.CHECK, name) for name in (index.table, group_of(table_of(index))))
+    last = max((check for check in checks if check), key=lambda check: check.at, default=None)
+    if last is None or index.name not in json.loads(str(last.values.get("damaged") or "[]")):
+        return False
+    rebuilt = q.history.last(Operation.REINDEX, index.name)
+    return rebuilt is None or rebuilt.at <= last.at
+
+
+def _rebuilt_for(q: Inquiry, index: ObjectFacts) -> bool:
+    """Whether we have rebuilt it for that version of its collation; the catalogue goes on saying the old one."""
+    last = q.history.last(Operation.REINDEX, index.name)
+    return last is not None and last.values.get("collation") == index.values["actual"]
+
+
+def _bloated(q: Inquiry, index: ObjectFacts) -> Due | None:
+    size = index.bytes or 0
+    guess = predicted(q, index)
+    gain = guess.gain(size)
+    if gain is None or size < q.threshold("min_bytes") or gain < q.threshold("gain_share"):
+        return None
+    if not q.policy.force and q.history.cooling_off(q.operation, q.scope.now, q.policy.cool_off, object=index.name):
+        return None
+    reason = f"a rebuild would take {words.share(gain)} of {words.size(size)} off it ({guess.how})"
+    return Due(index=index, rank=4, reason=reason, gain=gain, source=guess.source)
+
+
+def predicted(q: Inquiry, index: ObjectFacts) -> bloat.Predicted:
+    """What a rebuild would make of it. Its pages tell best; then its own past, then statistics."""
+    values = index.values
+    guess = bloat.unknown("it is small, or no B-tree, and has no history of ours")
+    if values.get("how"):
+        guess = bloat.Predicted(
+            least=_number(values.get("least")), most=_number(values.get("most")),
+            source=Source(str(values.get("source"))), how=str(values["how"]),
+        )  # fmt: skip
+    if guess.source is Source.MEASURED and guess.gain(index.bytes or 0) is not None:
+        return guess
+    last = q.history.last(Operation.REINDEX, index.name)
+    own = _by_history(last, needs.number(values, "rows", -1.0)) if last else None
+    return own or guess
+
+
+def _by_history(last: Measurement, rows: float) -> bloat.Predicted | None:
+    return bloat.by_history(rows, bytes_then=last.bytes_after, rows_then=needs.number(last.values, "entries"))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
