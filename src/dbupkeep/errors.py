@@ -7,6 +7,7 @@ UpkeepError
 │   └── RetiredJobType    a job type of the past, with its replacement
 ├── TargetError           the database cannot be worked on
 │   ├── Missing           nothing is there (exit 10)
+│   │   └── Unmatched     nothing in it is of the names that were chosen
 │   ├── Unreachable       something is there and does not answer (exit 10)
 │   ├── NotPermitted      credentials or privileges are lacking (exit 12)
 │   └── Refused           wrong file, no space, drifted plan: refused before start (exit 13)
@@ -151,6 +152,18 @@ class Missing(TargetError):
     """There is no database at that place."""
 
     kind = Kind.MISSING
+
+
+class Unmatched(Missing):
+    """Nothing in the database is of the names that were chosen; among many databases, another one may have it."""
+
+    @classmethod
+    def anywhere(cls, databases: int) -> Unmatched:
+        """The same of all databases of a server."""
+        return cls(
+            f"what was chosen is in none of {databases} databases",
+            hint="names are schema.name, with * and ?; capitals and strange characters in double quotes",
+        )
 
 
 class Unreachable(TargetError):

@@ -115,6 +115,65 @@ def test_a_whole_server_but_what_is_excluded(cli: Cli, newest: Workbench) -> Non
     assert newest.due(Operation.VACUUM) == newest.due(Operation.ANALYZE) == []
 
 
+def test_what_is_chosen_may_be_in_some_databases_and_has_to_be_in_one(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    empty = newest.database.server.create()
+    server = newest.database.server.url("postgres")
+    chosen = ["-a", "--operations", "vacuum", "-t", "t"]
+    for command in ("plan", "run"):
+        only_empty = cli(command, server, *chosen, "--pattern", empty.name)
+        assert only_empty.code == 10, only_empty.err
+        assert "is in none of 1 databases" in only_empty.out + only_empty.err
+        nothing = cli(command, server, *chosen, "--pattern", "no_such_*")
+        assert nothing.code == 10, nothing.err
+        assert "none is called no_such_*" in nothing.out + nothing.err
+        both = cli(command, server, *chosen, "--pattern", "test_*")
+        assert both.code == 0, both.err
+    assert newest.due(Operation.VACUUM) == []
+    empty.drop()
+
+
+def test_a_server_that_is_away_does_not_keep_the_others(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    server = newest.database.server.url("postgres")
+    done = cli("plan", "postgresql://127.0.0.1:1", server, "-a", *BOTH, "--pattern", newest.database.name)
+    assert done.code == 10
+    assert "public.t" in done.out
+    assert "connection refused" in done.out
+
+
+def test_of_a_whole_server_what_may_not_be_entered_fails_and_what_takes_no_connections_is_left_out(
+    cli: Cli, newest: Workbench
+) -> None:
+    newest.bloat()
+    server, name = newest.database.server, newest.database.name
+    with server.connect() as admin:
+        for suffix in ("private", "closed"):
+            admin.execute(f"CREATE DATABASE {name}_{suffix}")
+        admin.execute("DROP ROLE IF EXISTS visitor")
+        admin.execute("CREATE ROLE visitor LOGIN IN ROLE pg_maintain")
+        admin.execute(f"REVOKE CONNECT ON DATABASE {name}_private FROM public")
+        admin.execute(f"ALTER DATABASE {name}_closed ALLOW_CONNECTIONS false")
+    url = server.url("postgres", user="visitor")
+    arguments = [url, *BOTH, "-a", "--pattern", f"{name}*"]
+    try:
+        planned = cli("plan", *arguments)
+        assert planned.code == 12, planned.err
+        assert "lacks CONNECT" in planned.out
+        done = cli("run", *arguments, "--json")
+        assert done.code == 12, done.err
+        ended = {job["name"]: job["status"] for job in done.json["jobs"] if job["phase"] == "orchestration"}
+        assert {key.rpartition("/")[2]: status for key, status in ended.items()} == {
+            name: "completed", f"{name}_private": "failed",
+        }  # fmt: skip
+        assert cli("run", *arguments, "--exclude", "*_private").code == 0
+    finally:
+        with server.connect() as admin:
+            admin.execute(f"DROP DATABASE {name}_private")
+            admin.execute(f"DROP DATABASE {name}_closed")
+            admin.execute("DROP ROLE visitor")
+
+
 @pytest.mark.parametrize(
     ("url", "code", "words"),
     [
@@ -192,17 +251,89 @@ def test_a_standby_is_refused_and_can_be_checked(cli: Cli, newest: Workbench) ->
     ("flags", "code"),
     [
         (["-t", "nothing"], 10),
+        (["-t", "nothing*"], 10),
+        (["-t", "t", "-t", "nothing"], 10),
+        (["-n", "public", "-n", "nothing"], 10),
+        (["-i", "t_pkey"], 2),
+        (["--no-process-main", "--no-process-toast"], 2),
+        (["--no-index-cleanup", "--force-index-cleanup"], 2),
         (["--buffer-usage-limit", "12'; DROP TABLE t"], 2),
         (["-t", "a", "-n", "b"], 2),
         (["--min-xid-age", "-1"], 2),
     ],
-    ids=["table", "size", "both", "age"],
+    ids=["table", "pattern", "second", "schema", "index", "nothing", "cleanup", "size", "both", "age"],
 )
 def test_bad_flags_are_refused(cli: Cli, newest: Workbench, flags: list[str], code: int) -> None:
     newest.bloat()
     done = cli("run", newest.database.url, "--operations", "vacuum", *flags)
     assert done.code == code, done.err
     assert newest.database.value("SELECT count(*) FROM t") == 10_000
+
+
+def test_a_pattern_that_fits_nothing_beside_others_is_told(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    done = cli(
+        "plan", newest.database.url, "--operations", "vacuum", "-t", "t", "-t", "tmp_*", "-T", "x", "-T", "old_*"
+    )
+    assert done.code == 0, done.err
+    assert "nothing is chosen by tmp_*" in done.out
+    assert "nothing is left out by x:" in done.out
+    assert "by old_" not in done.out, "an exclusion by pattern may be one for another day"
+
+
+def test_what_is_chosen_and_too_young_is_no_error(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    newest.database.execute("CREATE SCHEMA empty")
+    done = cli("run", newest.database.url, "--operations", "vacuum", "-t", "t", "--min-xid-age", "1000000000")
+    assert done.code == 0, done.err
+    assert "no table is as old as was asked for" in done.out
+    assert cli("plan", newest.database.url, "--operations", "vacuum", "-n", "empty").code == 0
+
+
+def test_one_index_is_rebuilt_and_no_other(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    newest.database.execute("CREATE INDEX other ON t (a)")
+    files = "SELECT relname::text, relfilenode FROM pg_class WHERE relname IN ('t_pkey', 'other')"
+    before = dict(newest.database.query(files))
+    done = cli("run", newest.database.url, "--operations", "reindex", "-i", "t_pkey", "--force", "--json")
+    assert done.code == 0, done.err
+    after = dict(newest.database.query(files))
+    assert (after["t_pkey"] != before["t_pkey"], after["other"] == before["other"]) == (True, True)
+    assert cli("plan", newest.database.url, "--operations", "reindex", "-i", "nothing").code == 10
+
+
+def test_toast_tables_alone(cli: Cli, newest: Workbench) -> None:
+    newest.bloat()
+    arguments = ["--operations", "vacuum", "-t", "t", "--force", "--no-process-main", "-P", "0", "--no-truncate"]
+    counts = "SELECT pg_stat_get_vacuum_count(oid), pg_stat_get_vacuum_count(reltoastrelid) FROM pg_class WHERE relname = 't'"
+    before = newest.database.query(counts)[0]
+    done = cli("run", newest.database.url, *arguments)
+    assert done.code == 0, done.err
+    after = newest.database.query(counts)[0]
+    assert (after[0] - before[0], after[1] - before[1]) == (0, 1)
+    assert "PROCESS_MAIN FALSE" in newest.database.server.log
+    assert "PARALLEL 0" in newest.database.server.log
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        ("-z", "--operations vacuum,analyze"), ("--analyze-only", "--operations analyze"), ("--full", "optimize"),
+        ("--dry-run", "dbupkeep plan"), ("--echo", "dbupkeep plan"), ("-W", ".pgpass"), ("--dbname=x", "URL"),
+        ("--maintenance-db=x", "-a"), ("--all", "-a takes all"), ("-S", "-n"), ("--system", "reindexdb --system"),
+        ("--concurrently", "always"), ("--tablespace=x", "ALTER INDEX"),
+    ],
+)  # fmt: skip
+def test_an_option_of_the_servers_tools_that_is_none_of_ours_says_what_is(cli: Cli, option: str, instead: str) -> None:
+    done = cli("run", "postgresql://127.0.0.1:1/x", option)
+    assert done.code == 2
+    assert instead in done.err
+
+
+def test_all_of_a_single_database_is_no_whole_server(cli: Cli) -> None:
+    done = cli("plan", "postgresql://127.0.0.1:1/x", "--all")
+    assert done.code == 2
+    assert "-a takes all databases" in done.err
 
 
 def test_flags_of_servers_are_refused_for_files(cli: Cli) -> None:

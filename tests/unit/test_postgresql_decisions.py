@@ -345,6 +345,9 @@ def test_a_flag_that_is_none_is_refused_with_its_neighbour() -> None:
         {"table": "a", "schema": "b"},
         {"index_cleanup": "banana"},
         {"parallel_workers": "two"},
+        {"process_main": "never"},
+        {"process_main": False, "process_toast": False},
+        {"index": "a(b)"},
     ],
     ids=str,
 )
@@ -380,6 +383,46 @@ def test_a_size_of_nothing_is_a_size() -> None:
 def test_only_what_lacks_statistics() -> None:
     facts = database(table("public.a", modified=9000, analyzed=True), table("public.b", missing_statistics=1))
     assert [each.object for each in due(facts, Operation.ANALYZE, missing_stats_only=True)] == ["public.b"]
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_toast_tables_alone_are_never_more_than_that(number: int) -> None:
+    facts = database(
+        table("public.a", dead=9000), table("public.b", toast_oid=7, toast_rows=100.0, toast_dead=900), version=number
+    )
+    found = plan(facts, Operation.VACUUM, process_main=False)
+    run = [each for each in found if each.decision is Decision.RUN]
+    if number < 160000:
+        assert not run
+        assert "from PostgreSQL 16 on" in found[0].reason
+        return
+    (item,) = run
+    assert item.object == "public.b"
+    assert "PROCESS_MAIN FALSE" in options_of(item.options, Version(number))
+    forced = due(facts, Operation.VACUUM, process_main=False, policy=Policy(force=True))
+    assert [each.object for each in forced] == ["public.b"], "what has no TOAST table has nothing to be vacuumed"
+
+
+def test_what_a_version_lacks_is_told_where_it_was_asked_for() -> None:
+    facts = database(table(dead=9000), version=130014)
+    (told,) = due(facts, Operation.VACUUM, process_toast=False)[0].notices
+    assert "process_toast (from PostgreSQL 14 on)" in told.message
+    assert due(facts, Operation.VACUUM, process_toast=True)[0].notices == ()
+
+
+def test_where_no_table_is_left_that_is_said() -> None:
+    facts = database(tables=0)
+    for operation in (Operation.VACUUM, Operation.ANALYZE):
+        assert plan(facts, operation, table="a", exclude_table="a")[0].reason == "no table is left of what was chosen"
+        assert plan(facts, operation, min_xid_age=9)[0].reason == "no table is as old as was asked for"
+
+
+def test_a_pattern_says_what_fits_it_not() -> None:
+    patterns = Patterns.of('orders, sales.*, tmp_*, "odd*", none.orders')
+    names = [("public", "orders"), ("sales", "x"), ("public", "odd")]
+    assert [(each.written, each.wild) for each in patterns.unmatched(names)] == [
+        ("tmp_*", True), ('"odd*"', False), ("none.orders", False),
+    ]  # fmt: skip
 
 
 def test_stages_are_one_item_for_all() -> None:

@@ -10,7 +10,7 @@ from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
 from dbupkeep.definitions import JobDefinition, OnError, Step, Target
 from dbupkeep.engine import Engine, Scope
-from dbupkeep.errors import UpkeepError, UsageError
+from dbupkeep.errors import Unmatched, UpkeepError, UsageError
 from dbupkeep.facts import Notice
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import Reader, Wait
@@ -118,19 +118,26 @@ class MaintenanceRunManager:
         """Find and survey all databases of a step; writes nothing. What cannot be surveyed is among `problems`."""
         plans: list[Plan] = []
         problems: list[Notice] = []
-        idle = 0
+        idle = looked_at = unmatched = 0
         for target, fleet, due in self._databases_of(step, problems):
-            plan = (
-                self._plan_one(dataclasses.replace(step, targets=(target,)), definition, problems, fleet=fleet)
-                if due
-                else None
-            )
+            looked_at += 1
+            single = dataclasses.replace(step, targets=(target,))
+            try:
+                plan = self._databases.plan(single, definition, fleet=fleet) if due else None
+            except UpkeepError as error:
+                if fleet and isinstance(error, Unmatched):
+                    unmatched += 1
+                else:
+                    problems.append(_problem(error))
+                continue
             if plan is not None and (plan.due or not fleet):
                 plans.append(plan)
-            elif plan is not None or not due:
+            else:
                 idle += 1
+        if unmatched and unmatched == looked_at:
+            problems.append(_problem(Unmatched.anywhere(looked_at)))
         return RunPlan(
-            id=self._new_id(), name=definition.name, created_at=self._clock.now(), plans=tuple(plans), idle=idle,
+            id=self._new_id(), name=definition.name, created_at=self._clock.now(), plans=tuple(plans), idle=idle + unmatched,
             problems=tuple(problems), errors=definition.errors, lane=definition.lane,
         )  # fmt: skip
 
@@ -177,26 +184,16 @@ class MaintenanceRunManager:
                 operations=step.operations, fleet=True, now=self._clock.now(), config=step.config, policy=step.policy
             )
             try:
-                candidates = self._engines(place.engine).discover(place, scope)
+                for candidate in self._engines(place.engine).discover(place, scope):  # it may look while we go
+                    if candidate.problem:
+                        message = f"{candidate.target.name}: {candidate.problem}"
+                        problems.append(Notice(code="not_maintainable", message=message))
+                    else:
+                        yield candidate.target, True, candidate.due or step.policy.force
             except UpkeepError as error:
                 if len(step.targets) == 1:
                     raise
                 problems.append(_problem(error))
-                continue
-            for candidate in candidates:
-                if candidate.problem:
-                    problems.append(
-                        Notice(code="not_maintainable", message=f"{candidate.target.name}: {candidate.problem}")
-                    )
-                else:
-                    yield candidate.target, True, candidate.due or step.policy.force
-
-    def _plan_one(self, step: Step, definition: JobDefinition, problems: list[Notice], *, fleet: bool) -> Plan | None:
-        try:
-            return self._databases.plan(step, definition, fleet=fleet)
-        except UpkeepError as error:
-            problems.append(_problem(error))
-            return None
 
     def _root(self, name: str, definition: JobDefinition, parent_job_id: str | None) -> Job:
         own_id, now = self._new_id(), self._clock.now()

@@ -10,7 +10,16 @@ from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json
 from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, Step, Target
 from dbupkeep.engine import Candidate, Engine, Scope
-from dbupkeep.errors import IllegalTransition, Interrupted, Kind, LedgerError, Refused, UpkeepError, UsageError
+from dbupkeep.errors import (
+    IllegalTransition,
+    Interrupted,
+    Kind,
+    LedgerError,
+    Refused,
+    Unmatched,
+    UpkeepError,
+    UsageError,
+)
 from dbupkeep.events import JobCompleted
 from dbupkeep.jobs import Effective, Job, JobStatus, JobType
 from dbupkeep.ledger import JobQuery, Reader
@@ -54,6 +63,7 @@ class _Tally:
     due: int = 0
     idle: int = 0
     failed: int = 0
+    unmatched: int = 0  # of those in need of nothing
     problems: list[str] = dataclasses.field(default_factory=list)
     stopped: str = ""
 
@@ -117,6 +127,8 @@ class DatabaseDiscoveryWorker:
             if tally.stopped:
                 break
             self._take(job, definition, step, candidate, tally)
+        if tally.found and tally.unmatched == tally.found:
+            raise Unmatched.anywhere(tally.found)
         return Ended(event=JobCompleted(result=tally.result()))
 
     def _candidates(self, place: Target, step: Step) -> Iterable[Candidate]:
@@ -164,6 +176,10 @@ class DatabaseDiscoveryWorker:
         except LedgerError:  # no fault of the database
             raise
         except UpkeepError as error:
+            if fleet and isinstance(error, Unmatched):
+                tally.idle += 1
+                tally.unmatched += 1
+                return
             self._databases.submit_failed(single, definition, error, job.parent_id, once=once, before=before)
             tally.failed += 1
 

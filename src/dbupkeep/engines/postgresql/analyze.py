@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import maintain, needs, words
+from dbupkeep.engines.postgresql.choice import nothing_left
 from dbupkeep.engines.postgresql.grouping import Due, Share, of_one, shares
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
@@ -220,6 +221,8 @@ def _read(size: int, tables: int) -> int:
 
 
 def _idle(q: Inquiry, total: int, idle: int) -> Proposal:
+    if not total:
+        return q.skip(nothing_left(q.scope.config), tables=0, idle=0)
     return q.skip(
         f"{idle:,} of {total:,} tables need none: due from {words.share(q.share('threshold_share'))} of"
         " autovacuum's threshold on, or without statistics",

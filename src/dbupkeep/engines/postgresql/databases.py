@@ -11,6 +11,7 @@ from dbupkeep.definitions import Target
 from dbupkeep.engine import Candidate, Purpose
 from dbupkeep.engines.postgresql.handle import Handle
 from dbupkeep.engines.postgresql.urls import parameters_of, with_database
+from dbupkeep.errors import Missing
 from dbupkeep.logs import printable
 
 
@@ -21,15 +22,24 @@ def of_server(place: Target) -> Iterator[Candidate]:
         found = handle.rows("databases")
     finally:
         handle.close()
-    for row in found:
+    taken = [row for row in found if _takes(place, str(row["name"]))]
+    if not taken:
+        raise Missing(
+            f"no database of {handle.identity.key.rpartition('/')[0]} is chosen",
+            why=f"none is called {printable(place.pattern)}, or all are excluded" if place.pattern != "*" else "all are excluded",
+            hint="`psql -l` lists them; patterns take * and ?",
+        )  # fmt: skip
+    for row in taken:
         name = str(row["name"])
-        if not fnmatchcase(name, place.pattern) or any(fnmatchcase(name, pattern) for pattern in place.exclude):
-            continue
         target = replace(
             place, name=f"{place.name}/{printable(name)}", url=with_database(place.url, name), pattern="",
             exclude=tuple(pattern for pattern in place.exclude if "." in pattern),
         )  # fmt: skip
         yield Candidate(target=target, due=row["problem"] is None, problem=row["problem"] or "")
+
+
+def _takes(place: Target, name: str) -> bool:
+    return fnmatchcase(name, place.pattern) and not any(fnmatchcase(name, pattern) for pattern in place.exclude)
 
 
 def _entrance(url: str) -> str:

@@ -242,7 +242,9 @@ _AT_CONNECT: Mapping[str, Make] = {
         f"there is no such database at {place}", hint="check the name in the URL; nothing was created"
     ),
     "53300": lambda place: Unreachable(
-        f"the server at {place} has no connection left", why="max_connections is reached", hint="try again later"
+        f"the server at {place} has no connection left",
+        why="max_connections is reached, or the limit of its role or database",
+        hint="try again later",
     ),
     "55000": lambda place: Unreachable(
         f"the database at {place} takes no connections", why="datallowconn is off, or it is being dropped", hint=""

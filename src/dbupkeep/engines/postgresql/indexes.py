@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbupkeep.engines.postgresql import bloat
+from dbupkeep.engines.postgresql import bloat, choice
 from dbupkeep.engines.postgresql.extensions import PGSTATINDEX
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.remains import is_copy_of
@@ -51,6 +51,8 @@ def look(handle: Handle, chosen: Selection, tables: Sequence[ObjectFacts], *, ev
         "everything": everything,
     }
     rows = [row for row in handle.rows("indexes", asked) if chosen.takes(row["table_schema"], row["table_name"])]
+    choice.refuse_unmatched(handle, chosen.indexes, [(row["schema"], row["name"]) for row in rows], "index")
+    rows = [row for row in rows if chosen.takes_index(row["schema"], row["name"])]
     sizes = _sizes(handle, rows)
     close = [row for row in rows if row["valid"] and sizes.get(row["oid"], 0) >= _LOOKED_AT]
     found = _Found(

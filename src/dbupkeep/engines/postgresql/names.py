@@ -47,6 +47,8 @@ class Pattern:
     schema: str | None
     name: str
     columns: tuple[str, ...] = ()
+    written: str = ""
+    wild: bool = False  # whether it may stand for several names
 
     def match(self, schema: str, name: str) -> bool:
         """Whether it fits."""
@@ -76,6 +78,15 @@ class Patterns:
     def match(self, schema: str, name: str) -> bool:
         """Whether one of them fits."""
         return any(pattern.match(schema, name) for pattern in self.patterns)
+
+    def unmatched(self, names: Iterable[tuple[str, str]]) -> list[Pattern]:
+        """Those of them that fit none of some names (schema, name)."""
+        left = list(self.patterns)
+        for schema, name in names:
+            if not left:
+                break
+            left = [pattern for pattern in left if not pattern.match(schema, name)]
+        return left
 
     @property
     def with_columns(self) -> bool:
@@ -116,6 +127,8 @@ def _pattern(text: str) -> Pattern:
         schema=read[-2] if len(read) > 1 else None,
         name=read[-1] if read else named,
         columns=tuple(_read(column.strip()) for column in columns if column.strip()),
+        written=named.strip(),
+        wild=any("*" in part or "?" in part for part in parts if not part.startswith('"')),
     )
 
 

@@ -40,16 +40,22 @@ def number(values: Mapping[str, Value], name: str, default: float = 0.0) -> floa
     return float(value) if isinstance(value, (int, float)) else default
 
 
-def vacuum_need(table: ObjectFacts, server: Mapping[str, Value], *, share: float, freeze_share: float) -> Need:
+def vacuum_need(
+    table: ObjectFacts, server: Mapping[str, Value], *, share: float, freeze_share: float, main: bool = True,
+    toast: bool = True,
+) -> Need:  # fmt: skip
     """The most pressing of: age, multixact age, dead rows, inserted rows; of the table, and of its TOAST table.
 
-    `share` and `freeze_share` are the parts of autovacuum's own thresholds at which it is due.
+    `share` and `freeze_share` are the parts of autovacuum's own thresholds at which it is due; `main` and `toast` say
+    which of both counts.
     """
     if table.kind == "partitioned table":
         return Need()
-    found = [*_of_relation(table, server, "", share, freeze_share)]
-    if table.values.get("toast_oid"):
+    found = [*_of_relation(table, server, "", share, freeze_share)] if main else []
+    if toast and table.values.get("toast_oid"):
         found += _of_relation(table, server, "toast_", share, freeze_share)
+    if not found:
+        return Need()
     due = [need for need in found if need.due]
     # By rank, not by ratio: what is due by age is frozen, however many dead rows there are.
     return max(due or found, key=lambda need: (need.due and need.freeze, need.score))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dbupkeep.engines.postgresql.inquiry import Inquiry
+from dbupkeep.engines.postgresql.selection import wanted
 from dbupkeep.engines.postgresql.versions import VACUUM_OPTIONS, Version
 from dbupkeep.errors import UsageError
 from dbupkeep.facts import Notice, Value
@@ -23,6 +24,8 @@ def options_of(options: Mapping[str, Value], version: Version, *, skip_locked: b
         found.append(f"PARALLEL {int(str(options['parallel_workers']))}")
     if options.get("process_toast") is False and version.has(VACUUM_OPTIONS["process_toast"]):
         found.append("PROCESS_TOAST FALSE")
+    if options.get("process_main") is False:  # no older version is given such work
+        found.append("PROCESS_MAIN FALSE")
     # Once a table's age is lowered the database's own is to follow; else it would be reckoned again for each table.
     if version.has(VACUUM_OPTIONS["skip_database_stats"]) and not options.get("aggressive"):
         found.append("SKIP_DATABASE_STATS")
@@ -56,7 +59,10 @@ def size_of(text: str) -> str:
 
 def lacking(q: Inquiry) -> tuple[Notice, ...]:
     """What was asked for that this version does not have, as notices."""
-    asked = {name: since for name, since in _SINCE.items() if q.scope.config.get(name) not in (None, "")}
+    given = q.scope.config
+    asked = {name: VACUUM_OPTIONS[name] for name in ("process_toast", "process_main") if not wanted(given, name)}
+    if given.get("buffer_usage_limit") not in (None, ""):
+        asked["buffer_usage_limit"] = VACUUM_OPTIONS["buffer_usage_limit"]
     return tuple(
         Notice(
             code="not_on_this_version",
@@ -66,8 +72,6 @@ def lacking(q: Inquiry) -> tuple[Notice, ...]:
         for lack in q.version.lacks(asked)
     )
 
-
-_SINCE: Mapping[str, int] = {name: VACUUM_OPTIONS[name] for name in ("process_toast", "buffer_usage_limit")}
 
 _LEAST_RING, _BIGGEST_RING = 128, 16 << 20
 """In kB, as the server takes it."""

@@ -126,6 +126,9 @@ NULL::int
 -- name: frozen_pages_18
 c.relallfrozen
 
+-- name: schemas
+SELECT nspname::text AS name FROM pg_namespace
+
 -- name: missing_statistics
 -- Tables with rows of which a column, an expression index or an extended statistics object has never been analysed:
 -- the rule of vacuumdb --missing-stats-only. Wants SELECT on pg_statistic.
@@ -244,12 +247,20 @@ SELECT 'default', datcollversion, pg_database_collation_actual_version(oid)
 -- What VACUUM and ANALYZE change, of some tables by OID, with their names of now: before and after the work.
 SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, ({{wal}}) AS wal,
        pg_table_size(c.oid) AS bytes, pg_indexes_size(c.oid) AS index_bytes, c.reltuples::float8 AS rows, c.relpages AS pages, c.relallvisible AS visible_pages,
-       age(CASE WHEN c.relkind <> 'p' THEN c.relfrozenxid END) AS age,
+       greatest(age(CASE WHEN c.relkind <> 'p' THEN c.relfrozenxid END),
+                (SELECT age(t.relfrozenxid) FROM pg_class t WHERE t.oid = c.reltoastrelid)) AS age,
        pg_stat_get_dead_tuples(c.oid) + coalesce(pg_stat_get_dead_tuples(nullif(c.reltoastrelid, 0)), 0) AS dead,
        pg_stat_get_ins_since_vacuum(c.oid) AS inserted, pg_stat_get_mod_since_analyze(c.oid) AS modified,
-       pg_stat_get_vacuum_count(c.oid) AS vacuums,
+       pg_stat_get_vacuum_count(c.oid) AS vacuums, pg_stat_get_vacuum_count(nullif(c.reltoastrelid, 0)) AS toast_vacuums,
        pg_stat_get_analyze_count(c.oid) AS analyzes
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY (%(oids)s::oid[])
+
+-- name: parts
+-- Of some tables what VACUUM changes, apart from their TOAST tables, and of those alone.
+SELECT sum(pg_stat_get_dead_tuples(c.oid))::bigint AS dead, max(age(c.relfrozenxid)) AS age,
+       coalesce(sum(pg_stat_get_dead_tuples(t.oid)), 0)::bigint AS toast_dead, coalesce(max(age(t.relfrozenxid)), 0) AS toast_age
+  FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid AND t.oid <> 0
  WHERE c.oid = ANY (%(oids)s::oid[])
 
 -- name: permitted
@@ -260,9 +271,9 @@ SELECT c.oid::bigint AS oid, {{permission}} AS permitted
 
 -- name: databases
 -- Those that take connections, the oldest first: 'template0' does not, 'template1' is maintained as vacuumdb -a does.
+-- One that the role may not enter is among them, and fails: who does not want it excludes it.
 SELECT datname::text AS name,
-       CASE WHEN NOT has_database_privilege(oid, 'CONNECT') THEN 'the role may not connect to it'
-            WHEN datconnlimit = -2 THEN 'it was being dropped, and is unusable: DROP DATABASE it again' END AS problem
+       CASE WHEN datconnlimit = -2 THEN 'it was being dropped, and is unusable: DROP DATABASE it again' END AS problem
   FROM pg_database
  WHERE datallowconn OR datconnlimit = -2
  ORDER BY pg_catalog.age(datfrozenxid) DESC, datname

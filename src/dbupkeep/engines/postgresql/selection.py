@@ -14,6 +14,7 @@ FLAGS: Mapping[str, str] = {
     "exclude_table": "no tables of these patterns",
     "schema": "only schemas of these patterns",
     "exclude_schema": "no schemas of these patterns",
+    "index": "only indexes of these patterns; reindex alone takes them",
     "min_xid_age": "only tables whose transaction ids are at least this old",
     "min_mxid_age": "only tables whose multixact ids are at least this old",
     "skip_locked": "leave out what is locked, instead of waiting for it",
@@ -25,13 +26,14 @@ FLAGS: Mapping[str, str] = {
     "truncate": "give empty pages at the end back, which takes an exclusive lock for a moment",
     "index_cleanup": "auto, on or off",
     "process_toast": "off leaves TOAST tables out",
+    "process_main": "off leaves all but TOAST tables out",
     "disable_page_skipping": "read every page, whatever the visibility map says",
 }
 """Settings of a step (`config`) that this engine knows, with what each means."""
 
 _SWITCHES = (
     "skip_locked", "analyze_in_stages", "missing_stats_only", "freeze", "truncate", "process_toast",
-    "disable_page_skipping",
+    "process_main", "disable_page_skipping",
 )  # fmt: skip
 
 _ON = {"1", "on", "true", "yes"}
@@ -46,6 +48,7 @@ class Selection:
     exclude_tables: Patterns = field(default_factory=Patterns)
     schemas: Patterns = field(default_factory=Patterns)
     exclude_schemas: Patterns = field(default_factory=Patterns)
+    indexes: Patterns = field(default_factory=Patterns)
     min_xid_age: int = 0
     min_mxid_age: int = 0
     analyze_in_stages: bool = False
@@ -59,8 +62,12 @@ class Selection:
     @property
     def is_choice(self) -> bool:
         """Whether anything is chosen by another measure than need: then all tables are looked at."""
-        left_out = self.exclude_tables or self.exclude_schemas
-        return bool(self.is_narrow or left_out or self.min_xid_age or self.min_mxid_age or self.analyze_in_stages)
+        by_name = self.is_narrow or self.indexes or self.exclude_tables or self.exclude_schemas
+        return bool(by_name or self.min_xid_age or self.min_mxid_age or self.analyze_in_stages)
+
+    def takes_index(self, schema: str, name: str) -> bool:
+        """Whether an index of a table that is looked at is looked at itself."""
+        return not self.indexes or self.indexes.match(schema, name)
 
     def takes(self, schema: str, name: str) -> bool:
         """Whether a table is looked at."""
@@ -79,6 +86,7 @@ def selection(config: Mapping[str, Setting], exclude: tuple[str, ...] = ()) -> S
         exclude_tables=Patterns.of([_text(config, "exclude_table"), *exclude]),
         schemas=Patterns.of(_text(config, "schema")),
         exclude_schemas=Patterns.of(_text(config, "exclude_schema")),
+        indexes=Patterns.of(_text(config, "index")),
         min_xid_age=_number(config, "min_xid_age"),
         min_mxid_age=_number(config, "min_mxid_age"),
         analyze_in_stages=flag(config, "analyze_in_stages"),
@@ -92,6 +100,11 @@ def flag(config: Mapping[str, Setting], name: str) -> bool:
     if value not in _ON | _OFF:
         raise UsageError(f"{name} is {value!r}", why="it is on or off", hint=f"{name} = true")
     return value in _ON
+
+
+def wanted(config: Mapping[str, Setting], name: str) -> bool:
+    """A flag that is on unless it is said to be off. Raises `UsageError` for anything else."""
+    return config.get(name) is None or flag(config, name)
 
 
 def cleanup(value: Setting) -> str:
@@ -117,7 +130,9 @@ def _check(config: Mapping[str, Setting]) -> None:
     for name in ("min_xid_age", "min_mxid_age", "parallel_workers"):
         _number(config, name)
     cleanup(config.get("index_cleanup"))
-    for name in ("exclude_table", "schema", "exclude_schema"):
+    if not (wanted(config, "process_main") or wanted(config, "process_toast")):
+        raise UsageError("process_main and process_toast are off", why="nothing would be vacuumed", hint="leave one on")
+    for name in ("exclude_table", "schema", "exclude_schema", "index"):
         if Patterns.of(_text(config, name)).with_columns:
             raise UsageError(f"{name} takes no columns", hint="only `table` does: table = 'orders(id)'")
     if _text(config, "table") and (_text(config, "schema") or _text(config, "exclude_schema")):

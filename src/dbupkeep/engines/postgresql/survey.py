@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import needs, surroundings, words
+from dbupkeep.engines.postgresql import choice, needs, surroundings, words
 from dbupkeep.engines.postgresql.maintain import oids_of
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.selection import Selection, selection
@@ -52,27 +52,25 @@ _SAME_ANALYZE = timedelta(minutes=10)
 
 
 def look(handle: Handle, scope: Scope) -> DatabaseFacts:
-    """Survey one database. Raises `Missing` when a table was named that is not there."""
+    """Survey one database. Raises `Unmatched` when a table was named that is not there."""
     chosen = selection(scope.config, handle.target.exclude)
     server = handle.row("server")
     server["partial_analyze"] = handle.identity.version.has(18)
     _refuse_columns(chosen, scope)
+    if chosen.indexes and set(scope.operations) != {Operation.REINDEX}:
+        raise UsageError("indexes are chosen, and not for reindex alone", hint="--operations reindex")
     missing = _missing_statistics(handle, scope, server)
     beyond_counters = {Operation.CHECK} & set(scope.operations)
     everything = scope.policy.force or chosen.is_choice or bool(beyond_counters)
     blind = Operation.ANALYZE in scope.operations and not server["sees_statistics"]
     planned = [oid for item in scope.planned for oid in oids_of(item)]
     asked = {"everything": everything, "floor": needs.FLOOR, "also": [*missing, *planned], "blind": blind}
-    objects = _with_columns(handle, _tables(handle.rows("tables", asked), chosen, server, missing))
+    rows = handle.rows("tables", asked)
+    notices = choice.unmatched(handle, chosen, rows, fleet=scope.fleet)
+    objects = _with_columns(handle, _tables(rows, chosen, server, missing))
     if everything:
         whole = sum(table.kind != "partitioned table" for table in objects)
         server |= {"tables": whole, "partitioned_tables": len(objects) - whole}
-    if chosen.is_narrow and not objects:
-        raise Missing(
-            "no table is of that name",
-            why=f"nothing in {handle.identity.database} matches what was chosen",
-            hint="names are schema.name, with * and ?; capitals and strange characters in double quotes",
-        )
     around = surroundings.look(handle, scope.now)
     tables = _with_sizes(handle, objects, server)
     return DatabaseFacts(
@@ -89,7 +87,7 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
         values={**server, **around.values, "standby": handle.identity.standby, "role": handle.identity.role,
                 "version_number": handle.identity.version.number, "at_work": json.dumps(around.at_work), **_of_operations(handle, scope, everything=everything)},
         objects=(*tables, *_closer(handle, scope, chosen, tables)),
-        notices=around.notices,
+        notices=(*notices, *around.notices),
     )  # fmt: skip
 
 

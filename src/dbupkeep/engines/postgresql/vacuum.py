@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import blocking, maintain, needs, surroundings, words
+from dbupkeep.engines.postgresql.choice import nothing_left
 from dbupkeep.engines.postgresql.grouping import Due, Share, shares
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
 from dbupkeep.engines.postgresql.maintain import Manner, Row
 from dbupkeep.engines.postgresql.options import buffer_limit, lacking, options_of
 from dbupkeep.engines.postgresql.progress import of_vacuum
-from dbupkeep.engines.postgresql.selection import cleanup, flag
-from dbupkeep.engines.postgresql.versions import Version
+from dbupkeep.engines.postgresql.selection import cleanup, flag, wanted
+from dbupkeep.engines.postgresql.versions import VACUUM_OPTIONS, Version
 from dbupkeep.facts import Notice, ObjectFacts, Value
 from dbupkeep.jobs import Effective
 from dbupkeep.plans import PlanItem, Proposal
@@ -40,6 +42,8 @@ _MUCH = 100.0
 
 def propose(q: Inquiry) -> list[Proposal]:
     """Decide by dead rows, inserted rows and age. Pure."""
+    if not wanted(q.scope.config, "process_main") and not q.version.has(VACUUM_OPTIONS["process_main"]):
+        return [q.skip(f"TOAST tables alone are vacuumed from PostgreSQL 16 on, and this is {q.version}")]
     tables = q.tables("table", "materialized view")
     dues = [due for table in tables if (due := _due(q, table)) is not None]
     allowed = [due for due in dues if due.table.values.get("permitted")]
@@ -59,13 +63,15 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
         blocking.admit(item, report, f"VACUUM of {item.object}")
     if item.options.get("aggressive"):
         handle.rows(_AGGRESSIVE, {"age": str(int(item.options.get("freeze_min_age") or 0))})
-    return maintain.run(handle, item, report, _manner(item))
+    parts = _parts(handle, item)
+    work = maintain.run(handle, item, report, _manner(item))
+    return replace(work, before={**work.before, **parts})
 
 
 def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     """Compare dead rows, ages and sizes; where dead rows stayed, name who keeps them."""
     found = maintain.found_after(handle, item, work)
-    after = maintain.summed(found.values())
+    after = {**maintain.summed(found.values()), **_parts(handle, item)}
     effective, reason, notices = _judge(handle, item, work.before, after)
     return Evidence(
         effective=effective,
@@ -116,7 +122,18 @@ def _manner(item: PlanItem) -> Manner:
         options = sql.SQL(", ".join(options_of(item.options, version, skip_locked=skip_locked)))
         return sql.SQL("VACUUM ({}) {}").format(options, sql.SQL(", ").join(tables))
 
-    return Manner(verb="vacuuming", counter="vacuums", view="progress_vacuum", read=_reader, build=build)
+    counter = "toast_vacuums" if item.options.get("process_main") is False else "vacuums"
+    return Manner(verb="vacuuming", counter=counter, view="progress_vacuum", read=_reader, build=build)
+
+
+def _parts(handle: Handle, item: PlanItem) -> dict[str, Value]:
+    """Dead rows and age of what is vacuumed, where that is not all of a table: of the TOAST table, or without it."""
+    alone = {name: item.options.get(name) is False for name in ("process_main", "process_toast")}
+    if not any(alone.values()):
+        return {}
+    row = handle.row("parts", {"oids": maintain.oids_of(item)})
+    prefix = "toast_" if alone["process_main"] else ""
+    return {name: max(0, row[prefix + name] or 0) for name in ("dead", "age")}
 
 
 def _reader(before: Mapping[int, Row]) -> Any:  # noqa: ANN401 - a `Read`
@@ -135,9 +152,13 @@ def _reader(before: Mapping[int, Row]) -> Any:  # noqa: ANN401 - a `Read`
 
 
 def _due(q: Inquiry, table: ObjectFacts) -> Due | None:
+    main, toast = wanted(q.scope.config, "process_main"), wanted(q.scope.config, "process_toast")
+    if not main and not table.values.get("toast_oid"):
+        return None
     need = needs.vacuum_need(
-        table, q.facts.values, share=q.share("threshold_share"), freeze_share=q.share("freeze_share")
-    )
+        table, q.facts.values, share=q.share("threshold_share"), freeze_share=q.share("freeze_share"), main=main,
+        toast=toast,
+    )  # fmt: skip
     if q.policy.force and not need.due:
         need = needs.Need(score=need.score, reason=f"asked for by force: {_measures(table)}")
     elif _by_age_alone(q):
@@ -197,19 +218,23 @@ def _options(q: Inquiry, share: Share, *, freeze: bool) -> dict[str, Value]:
         "skip_locked": flag(given, "skip_locked"),
         "freeze": flag(given, "freeze"),
         "disable_page_skipping": flag(given, "disable_page_skipping"),
-        "process_toast": "process_toast" not in given or flag(given, "process_toast"),
+        "process_toast": wanted(given, "process_toast"),
+        "process_main": wanted(given, "process_main"),
         "aggressive": freeze,
     }
     if given.get("parallel_workers") is not None:
         options["parallel_workers"] = int(str(given["parallel_workers"]))
     if freeze:
-        limits = [needs.freeze_limit(t.values, q.facts.values, "age") for t in share.tables]
+        parts = [(table, prefix) for table in share.tables for prefix in ("", "toast_")]
+        limits = [needs.freeze_limit(table.values, q.facts.values, "age", prefix) for table, prefix in parts]
         options["freeze_min_age"] = int(min(_FREEZE_MIN_AGE, min(limits) * q.threshold("freeze_share") / 2))
     return options
 
 
 def _method(options: Mapping[str, Value], *, freeze: bool) -> str:
     words_ = ["freeze" if options["freeze"] else "aggressive, to freeze" if freeze else "plain"]
+    words_ += [] if options["process_main"] else ["TOAST tables alone"]
+    words_ += [] if options["process_toast"] else ["without TOAST tables"]
     words_ += ["truncating the tail"] if options["truncate"] else []
     words_ += ["without indexes"] if options["index_cleanup"] == "off" else []
     return ", ".join(words_)
@@ -265,6 +290,8 @@ def _still_kept(q: Inquiry, share: Share) -> str:
 def _idle(q: Inquiry, idle: int) -> Proposal:
     share, freeze = words.share(q.share("threshold_share")), words.share(q.share("freeze_share"))
     total = int(q.facts.number("tables"))
+    if not total:
+        return q.skip(nothing_left(q.scope.config), tables=0, idle=0)
     return q.skip(
         f"{idle:,} of {total:,} tables need none: due from {share} of autovacuum's thresholds and {freeze} of the"
         f" freeze limit on; the oldest is {q.facts.number('oldest'):,.0f} transactions old",

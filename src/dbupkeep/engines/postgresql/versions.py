@@ -57,6 +57,7 @@ NEWEST_KNOWN = 19
 
 VACUUM_OPTIONS: Mapping[str, int] = {
     "process_toast": 14,
+    "process_main": 16,
     "skip_database_stats": 16,
     "buffer_usage_limit": 16,
 }

@@ -149,8 +149,18 @@ def _refuse_passwords(arguments: Sequence[str]) -> None:
 
 def _usage(error: click.UsageError, *, as_json: bool) -> int:
     command = error.ctx.command_path if error.ctx else "dbupkeep"
-    told = UsageError(error.format_message().rstrip("."), hint=f"see `{command} --help`")
+    told = _borrowed(error) or UsageError(error.format_message().rstrip("."), hint=f"see `{command} --help`")
     return _end(told, Exit.USAGE, as_json=as_json)
+
+
+def _borrowed(error: click.UsageError) -> UsageError | None:
+    """Of an option that only vacuumdb or reindexdb has, what is written here instead."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None or error.ctx.info_name not in ("plan", "run"):
+        return None
+    from dbupkeep.views.cli.borrowed import INSTEAD  # only who mistypes waits for it
+
+    instead = INSTEAD.get(error.option_name)
+    return UsageError(f"there is no option {error.option_name}", hint=instead) if instead else None
 
 
 def _end(error: UpkeepError, code: Exit, *, as_json: bool) -> int:

@@ -39,6 +39,10 @@ def plan(
     request = ask(console, targets, choice)
     if save and len(request.definition.steps) > 1:
         raise UsageError("a job of several steps cannot be saved as one plan", hint="plan its targets one by one")
+    if everything and request.single:
+        raise UsageError(
+            "--all shows every database of a plan for many, and this is one", hint="-a takes all databases of a server"
+        )
     with console.app() as app:
         planned = request.plan(app)
         if save:

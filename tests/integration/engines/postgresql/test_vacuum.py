@@ -85,6 +85,19 @@ def test_age_goes_first_and_is_really_lowered(bench: Workbench) -> None:
     assert [each.object for each in bench.due(VACUUM)] == ["public.busy"]
 
 
+def test_the_age_of_a_toast_table_is_lowered_and_seen(newest: Workbench) -> None:
+    with_toast(newest)
+    newest.database.execute(
+        "VACUUM t", "ALTER TABLE t SET (toast.autovacuum_freeze_max_age = 100000)", "CREATE TABLE burnt (a int)", BURN,
+        "DROP TABLE burnt", "VACUUM (FREEZE, PROCESS_TOAST FALSE) t",
+    )  # fmt: skip
+    item = newest.item(VACUUM)
+    assert "oldest transaction ids of its TOAST table are" in item.reason
+    _, evidence = newest.perform(item)
+    assert evidence.effective is Effective.YES, evidence.reason
+    assert int(evidence.after["age"] or 0) < 50_000 < int(evidence.before["age"] or 0)
+
+
 def test_a_toast_table_alone_can_be_due(bench: Workbench) -> None:
     bench.database.execute(
         "CREATE TABLE t (id int PRIMARY KEY, a text)",
@@ -99,6 +112,62 @@ def test_a_toast_table_alone_can_be_due(bench: Workbench) -> None:
     _, evidence = bench.perform(item)
     assert evidence.effective is Effective.YES
     assert bench.due(VACUUM) == []
+
+
+def with_toast(bench: Workbench, name: str = "t") -> None:
+    """A table with dead rows of its own, and with as many in its TOAST table."""
+    bench.database.execute(
+        f"CREATE TABLE {name} (id int PRIMARY KEY, a text)",
+        f"ALTER TABLE {name} ALTER a SET STORAGE EXTERNAL",
+        f"INSERT INTO {name} SELECT n, repeat('x', 9000) FROM generate_series(1, 1000) n",
+        f"VACUUM ANALYZE {name}",
+        f"UPDATE {name} SET a = repeat('y', 9000) WHERE id <= 600",
+    )
+
+
+COUNTED = """SELECT pg_stat_get_vacuum_count(oid), pg_stat_get_vacuum_count(reltoastrelid),
+pg_stat_get_dead_tuples(oid), pg_stat_get_dead_tuples(reltoastrelid) FROM pg_class WHERE relname = 't'"""
+
+
+def test_toast_tables_alone(bench: Workbench) -> None:
+    with_toast(bench)
+    bench.bloat("plain")
+    before = bench.database.query(COUNTED)[0]
+    if bench.database.server.version < 16:
+        (skipped,) = bench.plan(VACUUM, process_main=False)
+        assert skipped.decision is Decision.SKIP
+        assert "from PostgreSQL 16 on" in skipped.reason
+        return
+    item = bench.item(VACUUM, process_main=False)
+    assert item.object == "public.t", "the other table has no TOAST table that is due"
+    assert "TOAST" in item.reason
+    assert "TOAST tables alone" in item.method
+    _, evidence = bench.perform(item)
+    after = bench.database.query(COUNTED)[0]
+    assert (after[0] - before[0], after[1] - before[1]) == (0, 1), "the table itself is left alone"
+    assert (after[2], after[3]) == (before[2], 0)
+    assert evidence.effective is Effective.YES, evidence.reason
+    assert (evidence.before["dead"], evidence.after["dead"]) == (before[3], 0)
+    assert bench.due(VACUUM, process_main=False) == []
+    assert "public.t" in [each.object for each in bench.due(VACUUM)]
+
+
+def test_no_toast_tables(bench: Workbench) -> None:
+    with_toast(bench)
+    before = bench.database.query(COUNTED)[0]
+    _, evidence = bench.perform(bench.item(VACUUM, process_toast=False))
+    after = bench.database.query(COUNTED)[0]
+    assert (after[0] - before[0], after[1] - before[1]) == (1, 0)
+    assert (after[2], after[3]) == (0, before[3])
+    assert evidence.effective is Effective.YES, evidence.reason
+    assert bench.due(VACUUM, process_toast=False) == []
+
+
+def test_a_toast_table_alone_that_is_locked_is_put_off(newest: Workbench) -> None:
+    with_toast(newest)
+    item = newest.item(VACUUM, process_main=False, skip_locked=True)
+    with holding(newest.database, "LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE"), pytest.raises(Busy):
+        newest.perform(item)
 
 
 def test_force_vacuums_what_is_not_due(bench: Workbench) -> None:
