@@ -20,6 +20,9 @@ from dbupkeep.progress import Progress
 
 T = TypeVar("T")
 
+Place = tuple[int, str]
+"""Where a job stands among its parent's children: its place, and its id where several have the same."""
+
 
 class Tx(Protocol):
     """An open transaction; it reads what it wrote itself. Only valid inside `Ledger.transact`."""
@@ -32,8 +35,8 @@ class Tx(Protocol):
         """The newest ended job that was to do the same on the same target, before this one."""
         ...
 
-    def unended(self, parent_id: str) -> Sequence[Job]:
-        """The children that have not ended, in order; locked."""
+    def unended(self, parent_id: str, *, before: Place | None = None, limit: int | None = None) -> Sequence[Job]:
+        """The children that have not ended, in order: of those before a place (None: of all) the last ones up to `limit`."""
         ...
 
     def children(self, parent_id: str) -> Sequence[Job]:

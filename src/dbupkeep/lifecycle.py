@@ -8,10 +8,12 @@ released and handed to the queue.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from dbupkeep.admission import Answer, Verdict, admit
@@ -19,6 +21,7 @@ from dbupkeep.audit import Act, actor
 from dbupkeep.clock import Clock, SystemClock
 from dbupkeep.codec import from_json, rfc3339
 from dbupkeep.definitions import Window
+from dbupkeep.ending import Ending, Reached
 from dbupkeep.errors import IllegalTransition, Interrupted, UsageError
 from dbupkeep.events import (
     NOTED,
@@ -51,6 +54,8 @@ RETURN_DELAY = 1.0
 LONGEST_DELAY = 15.0
 """Seconds up to which it is doubled: what waits keeps its hold, and others from their turn."""
 
+LONGEST_BREATH = 0.05
+"""Seconds between two slices of a cancel or stop, at most: as long as the one before took, so that others get their turn."""
 
 BLOCKING = "blocking"
 """The kind of document that keeps for how long others had to wait, by attempt; its key is the parent of the jobs."""
@@ -186,15 +191,9 @@ class Lifecycle:
                 return None
             if job.cancel_requested:
                 step.append(job.id, JobCancelled(reason="cancelled before it started"))
-                return None
-            root = step.known(job.correlation_id)
-            verdict = self._admit(step, root, job)
-            if verdict.answer is not Answer.START:
-                step.put_off(job, verdict)
-                return None
-            tag = attempt_tag(job.id, delivery.attempt)
-            change = step.append(job.id, JobStarted(attempt=delivery.attempt, worker=worker, tag=tag))
-            return replace(change.after, deadline=verdict.deadline, until=root.until) if change else None
+            elif not step.is_given_up(job):  # else whoever ends its run comes to it, or the next sweep does
+                return self._start(step, job, worker)
+            return None
 
         return self._transact(work)
 
@@ -275,34 +274,41 @@ class Lifecycle:
         return self._transact(work)
 
     def cancel(self, job_id: str, *, by: str = "") -> Job:
-        """Ask that a job and all below it end: what waits ends now, what runs is told. Safe to repeat."""
+        """Ask that a job and all below it end: what waits ends now, what runs is told. Safe to repeat.
 
-        def work(step: Transaction) -> Job:
-            job = step.known(job_id)
-            if not job.status.ended:
-                step.cancel(job, by)
-            return step.known(job_id)
-
-        return self._act("cancel", job_id, by, work)
+        The wish is one transaction, and nothing below begins from then on; of a large run the rest are more of them.
+        """
+        return self._act_below("cancel", job_id, Ending(cancels=True, by=by))
 
     def stop(self, job_id: str, *, by: str = "") -> Job:
         """Have a run, or a database of one, end after what runs now: what waits ends at once. A retry reopens it; safe to repeat.
 
-        Raises `IllegalTransition` when it has ended, and for an operation, after which nothing comes.
+        In as many transactions as `cancel`. Raises `IllegalTransition` when it has ended, and for an operation, after
+        which nothing comes.
         """
+        return self._act_below("stop", job_id, Ending(cancels=False, by=by))
 
-        def work(step: Transaction) -> Job:
-            job = step.going_on(job_id)
-            if job.phase is Phase.EXECUTION:
-                raise IllegalTransition(
-                    f"job {job_id} is a single operation, so nothing comes after it",
-                    hint="stop its run; or end the operation by `dbupkeep cancel`, leave it out by `dbupkeep skip`",
-                )
-            if not job.stop_requested and not job.cancel_requested:
-                step.stop(job, by)
-            return step.known(job_id)
-
-        return self._act("stop", job_id, by, work)
+    def end_below(
+        self,
+        ending: Ending,
+        parent_id: str,
+        reached: Reached | None = None,
+        *,
+        anew: bool = False,
+        most: int | None = None,
+    ) -> None:
+        """Go on with a cancel or stop that was asked of a parent, by `most` slices (None: to its end). Safe to repeat."""
+        reached = reached or Reached()
+        while not reached.over and (most is None or most > 0):
+            if reached.within:
+                self.end_below(ending, reached.within, anew=reached.anew, most=most)
+            began = self._clock.monotonic()
+            reached = self._transact(
+                partial(ending.go_on, parent_id=parent_id, reached=reached, anew=anew), anyway=True
+            )
+            most = None if most is None else most - 1
+            if not reached.over:
+                time.sleep(min(self._clock.monotonic() - began, LONGEST_BREATH))
 
     def limit(
         self,
@@ -420,6 +426,18 @@ class Lifecycle:
             self._transact(lambda step: step.deliveries.extend(keys[key] for key in sorted(missing)))
         return len(missing)
 
+    def _start(self, step: Transaction, job: Job, worker: str) -> Job | None:
+        """Begin the next attempt of a job, if its run admits it now."""
+        root = step.known(job.correlation_id)
+        verdict = self._admit(step, root, job)
+        if verdict.answer is not Answer.START:
+            step.put_off(job, verdict)
+            return None
+        attempt = job.attempt + 1
+        event = JobStarted(attempt=attempt, worker=worker, tag=attempt_tag(job.id, attempt))
+        change = step.append(job.id, event)
+        return replace(change.after, deadline=verdict.deadline, until=root.until) if change else None
+
     def _admit(self, step: Transaction, root: Job, job: Job) -> Verdict:
         if step.is_full(root, job):  # delivered again once another of the run has ended
             return Verdict(answer=Answer.WAIT, reason="as many of the run's operations run as its limit says")
@@ -435,6 +453,24 @@ class Lifecycle:
 
     def _takes(self, tx: Tx, turn: Turn | None) -> bool:
         return turn is None or self._ledger.put(tx, turn.kind, turn.key, turn.document, version=turn.version)
+
+    def _act_below(self, what: str, job_id: str, ending: Ending) -> Job:
+        """Write what is wanted of a job, and end what that ends below it."""
+
+        def work(step: Transaction) -> tuple[Job, Reached, bool]:
+            job = step.known(job_id) if ending.cancels else _stoppable(step.going_on(job_id))
+            anew, reached = not ending.is_asked(job), Reached(over=True)
+            if not job.status.ended:
+                ending.ask(step, job)
+                if job.phase is Phase.ORCHESTRATION:
+                    reached = ending.go_on(step, job_id, Reached(), anew=anew)
+            return step.known(job_id), reached, anew
+
+        job, reached, anew = self._act(what, job_id, ending.by, work)
+        if reached.over:
+            return job
+        self.end_below(ending, job_id, reached, anew=anew)
+        return self._transact(lambda step: step.known(job_id), anyway=True)
 
     def _act(
         self,
@@ -465,9 +501,11 @@ class Lifecycle:
                 )
             raise
 
-    def _transact(self, work: Callable[[Transaction], R]) -> R:
+    def _transact(self, work: Callable[[Transaction], R], *, anyway: bool = False) -> R:
+        """Run it in a transaction; `anyway` without the condition, which was asked when it began."""
+
         def transaction(tx: Tx) -> R:
-            if self._condition is not None:
+            if self._condition is not None and not anyway:
                 self._condition(tx)
             step = Transaction(self._ledger, tx)
             result = work(step)
@@ -497,6 +535,16 @@ def _kept(kind: str, key: str, document: Mapping[str, Any], who: str) -> Sequenc
     if kind not in PLANS or not who:
         return ()
     return (Act(who=who, what="plan_save", on=key, target=str(document.get("name", ""))),)
+
+
+def _stoppable(job: Job) -> Job:
+    """The job, if something comes after what runs of it. Raises `IllegalTransition`."""
+    if job.phase is Phase.EXECUTION:
+        raise IllegalTransition(
+            f"job {job.id} is a single operation, so nothing comes after it",
+            hint="stop its run; or end the operation by `dbupkeep cancel`, leave it out by `dbupkeep skip`",
+        )
+    return job
 
 
 def _check_limits(at_a_time: int | None, until: datetime | None, now: datetime) -> None:

@@ -6,7 +6,7 @@ step's error policy stops what has not started. What became free is released whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dbupkeep.admission import Answer, Verdict
@@ -14,7 +14,6 @@ from dbupkeep.audit import Act
 from dbupkeep.errors import IllegalTransition, Kind, OperationError, UnknownName
 from dbupkeep.events import (
     AttemptLost,
-    CancelRequested,
     DeferralRepeated,
     Event,
     JobCancelled,
@@ -23,7 +22,6 @@ from dbupkeep.events import (
     JobSkipped,
     ParentReopened,
     ParentSettled,
-    StopRequested,
 )
 from dbupkeep.jobs import OFTEN, Delivery, Job, JobStatus, JobType, Outcome, Phase, aggregate
 from dbupkeep.ledger import Change, Ledger, Tx
@@ -131,33 +129,6 @@ class Transaction:
         else:
             self.append(job.id, event)
 
-    def cancel(self, job: Job, by: str) -> None:
-        """Cancel a job that has not ended, and all below it."""
-        if job.status is JobStatus.PENDING:
-            self.append(job.id, JobCancelled(reason=f"cancelled before it started{said_by(by)}"))
-            return
-        if not job.cancel_requested:
-            self.append(job.id, CancelRequested(by=by))
-        if job.phase is Phase.ORCHESTRATION:
-            # From the last to the first, so that what waits is cancelled before its gate could bar it.
-            for child in reversed(self.tx.unended(job.id)):
-                fresh = self.known(child.id)
-                if not fresh.status.ended:
-                    self.cancel(fresh, by)
-
-    def stop(self, parent: Job, by: str) -> None:
-        """End what has not started below a parent, from the last to the first as when cancelling; who looks for more ends too."""
-        self.append(parent.id, StopRequested(by=by))
-        for child in reversed(self.tx.unended(parent.id)):
-            fresh = self.known(child.id)
-            if fresh.phase is Phase.ORCHESTRATION:
-                if not fresh.status.ended and not fresh.stop_requested:
-                    self.stop(fresh, by)
-            elif fresh.status is JobStatus.PENDING:
-                self.append(fresh.id, JobCancelled(reason=f"not started: the run was stopped{said_by(by)}"))
-            elif fresh.type == JobType.DATABASE_DISCOVERY and not fresh.cancel_requested:
-                self.append(fresh.id, CancelRequested(by=by))
-
     def is_full(self, root: Job, job: Job) -> bool:
         """Whether as many of the run's operations run as its limit says. Finding databases is no operation."""
         if not root.at_a_time or job.type == JobType.DATABASE_DISCOVERY:
@@ -172,15 +143,23 @@ class Transaction:
 
     def refuse_while_cancelled(self, job: Job) -> None:
         """Raise `IllegalTransition` when something above the job is being ended: a retry would end at once."""
-        above = job
-        while not above.is_root:
-            above = self.known(above.parent_id)
+        for above in self.above(job):
             if (above.cancel_requested or above.stop_requested) and not above.status.ended:
                 raise IllegalTransition(
                     f"job {job.id} cannot be retried now",
                     why=f"{above.id}, which it belongs to, is being {'cancelled' if above.cancel_requested else 'stopped'}",
                     hint="try again when that has ended",
                 )
+
+    def is_given_up(self, job: Job) -> bool:
+        """Whether something above a job that waits is being ended, and it with that; what a stop found begun goes on."""
+        return any(above.cancel_requested or (above.stop_requested and not job.started_at) for above in self.above(job))
+
+    def above(self, job: Job) -> Iterator[Job]:
+        """The parent of a job, and so on up to its root."""
+        while not job.is_root:
+            job = self.known(job.parent_id)
+            yield job
 
     def lose(self, job: Job, reason: str) -> None:
         """End an attempt whose worker is gone: another attempt, or the end of the job."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from dbupkeep import engines
+from dbupkeep import ending, engines
 from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Policy, Step, Target
 from dbupkeep.engine import Engine, Purpose, Report, Session, Work
@@ -99,6 +99,15 @@ def submit(app: App, url: str, operations: list[str], die_at: int) -> None:
     app.databases.submit(plan)
 
 
+def end(app: App, verb: str, job_id: str, die_at: int) -> None:
+    """Cancel or stop a run in many slices, and be killed before or after the nth time that something is made durable."""
+    faults = Faults(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    app.lifecycle._ledger = FaultyLedger(app.ledger, faults)
+    ending.SLICE = 3
+    faults.at(die_at, "commit")
+    getattr(app.lifecycle, verb)(job_id)
+
+
 def fork(app: App) -> None:
     """Fork with the ledger open: the child has to be refused, and the parent goes on."""
     app.reader.targets()
@@ -116,7 +125,7 @@ def fork(app: App) -> None:
     app.ledger.transact(lambda tx: tx.job(""))
 
 
-ROLES: dict[str, Callable[..., None]] = {"serve": serve, "drain": drain, "submit": submit, "fork": fork}
+ROLES: dict[str, Callable[..., None]] = {"serve": serve, "drain": drain, "submit": submit, "end": end, "fork": fork}
 
 
 def child(role: str, app: dict[str, Any], arguments: dict[str, Any], log: str) -> None:

@@ -15,8 +15,10 @@ from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Policy, Step, Target
 from dbupkeep.jobs import Job, JobStatus, Outcome
 from dbupkeep.ledger import JobQuery
+from dbupkeep.lifecycle import Submission
 from dbupkeep.operations import parse
 from dbupkeep.testing.history import History, pristine
+from dbupkeep.testing.pair_kit import family, orchestration
 from dbupkeep.testing.scripted import ScriptedEngine
 
 if TYPE_CHECKING:
@@ -114,6 +116,38 @@ def test_a_submitter_killed_at_each_of_its_steps_leaves_all_or_nothing_and_nothi
     parents = [one for one in jobs_of(app) if one.is_root]
     assert len(parents) == whole
     assert {one.outcome for one in parents} == {Outcome.DONE}
+    check_history(app)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("verb", ["cancel", "stop"])
+def test_who_ends_a_run_and_is_killed_between_its_slices_leaves_nothing_half_ended(
+    processes: Processes, app: App, verb: str
+) -> None:
+    processes.seconds, nth, half = 0.0, 0, 0
+    while True:
+        nth += 1
+        run = orchestration(run=True)
+        families = [family("a", "b", target=f"scripted:///{nth}/{n}", starter=run) for n in range(5)]
+        app.lifecycle.submit(Submission(jobs=[run]))
+        for new in families:
+            app.lifecycle.submit(new.submission)
+        end = processes.run("end", verb=verb, job_id=run.id, die_at=nth)
+        asked = job(app, run.id).cancel_requested or job(app, run.id).stop_requested
+        assert asked == (nth > 1), "the first thing that is durable is what was asked for"
+        half += asked and not job(app, run.id).status.ended
+        if not asked:
+            assert processes.run("end", verb=verb, job_id=run.id, die_at=0) == 0
+        assert processes.run("drain", slots=2) == 0
+        assert {child.status for new in families for child in app.reader.children(new.parent.id)} == {
+            JobStatus.CANCELLED
+        }
+        assert job(app, run.id).outcome == {"cancel": "cancelled", "stop": "stopped"}[verb]
+        if end == 0:
+            break
+        assert end == -signal.SIGKILL
+    assert half > 5, "too few kills fell between two slices"
+    assert not processes.effects(), "something was begun after it was to end"
     check_history(app)
 
 

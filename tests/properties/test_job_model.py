@@ -53,6 +53,7 @@ from hypothesis.stateful import (
 )
 from typing_extensions import override
 
+from dbupkeep import ending
 from dbupkeep.clock import new_id
 from dbupkeep.definitions import ErrorPolicy, OnError
 from dbupkeep.errors import IllegalTransition, LedgerError, OperationError
@@ -597,6 +598,12 @@ def ending_of(job: Job, name: str) -> Ending | None:
         "returned": JobReturned(attempt=job.attempt, reason="the connection was lost"),
     }
     return endings[name]
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cancelled or stopped here takes several transactions, and the ledger breaks between them too."""
+    monkeypatch.setattr(ending, "SLICE", 2)
 
 
 def explore(examples: int, steps: int) -> None:

@@ -18,10 +18,13 @@ from dbupkeep.errors import IllegalTransition, UnknownName
 from dbupkeep.estimates import Measurement
 from dbupkeep.events import Event, JobRetried, JobSubmitted, LimitsChanged, RunPaused, RunResumed
 from dbupkeep.jobs import Delivery, Job, JobStatus, Phase, apply, shift
-from dbupkeep.ledger import Change, Control, Wait
+from dbupkeep.ledger import Change, Control, Place, Wait
 from dbupkeep.ledgers import rows
 from dbupkeep.progress import Progress
 from dbupkeep.sql import SqlTx
+
+LAST = 2**31 - 1
+"""No child stands there, or behind it."""
 
 
 class RelationalTx:
@@ -61,9 +64,13 @@ class RelationalTx:
         row = self.sql.one("job_before", **asked)
         return rows.job_of(row) if row else None
 
-    def unended(self, parent_id: str) -> Sequence[Job]:
+    def unended(self, parent_id: str, *, before: Place | None = None, limit: int | None = None) -> Sequence[Job]:
         """The children that have not ended, in order."""
-        return [rows.job_of(row) for row in self.sql.all("jobs_unended", parent_id=parent_id)]
+        if limit is None:
+            return [rows.job_of(row) for row in self.sql.all("jobs_unended", parent_id=parent_id)]
+        place, job_id = before or (LAST, "")
+        found = self.sql.all("jobs_unended_last", parent_id=parent_id, place=place, id=job_id, limit=limit)
+        return [rows.job_of(row) for row in reversed(found)]
 
     def children(self, parent_id: str) -> Sequence[Job]:
         """All direct children, in order."""

@@ -49,6 +49,11 @@ select * from jobs
 where parent_id = :parent_id and id <> :parent_id and status in ('pending', 'running')
 order by place, id
 
+-- name: jobs_unended_last
+select * from jobs
+where parent_id = :parent_id and id <> :parent_id and status in ('pending', 'running') and (place, id) < (:place, :id)
+order by place desc, id desc limit :limit
+
 -- name: children
 select * from jobs where parent_id = :parent_id and id <> :parent_id order by place, id
 

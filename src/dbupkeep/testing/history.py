@@ -96,7 +96,9 @@ class History:
         assert not job.cancel_requested, f"{job.name} began after it was cancelled"
         root = self.jobs[job.correlation_id]
         assert not root.paused, f"{job.name} began in a paused run"
-        assert job.attempt or not self.jobs[job.parent_id].stop_requested, f"{job.name} began in a stopped run"
+        for above in {job.parent_id, job.correlation_id}:
+            assert not self.jobs[above].cancel_requested, f"{job.name} began in a cancelled run"
+            assert job.started_at or not self.jobs[above].stop_requested, f"{job.name} began in a stopped run"
         free = not root.at_a_time or job.type == JobType.DATABASE_DISCOVERY
         assert free or len(self._at_work(root)) < root.at_a_time, f"{job.name} began beyond the limit of its run"
         for wait in self._waits.get(job.id, ()) if job.started_at is None else ():

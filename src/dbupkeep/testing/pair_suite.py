@@ -19,6 +19,7 @@ import pytest
 
 from dbupkeep.testing.pair_control import LimitTests, RepetitionTests, StopTests
 from dbupkeep.testing.pair_delivery import LostWorkerTests, ServingTests
+from dbupkeep.testing.pair_ending import EndingTests
 from dbupkeep.testing.pair_kit import Handles, Opener
 from dbupkeep.testing.pair_life import AttemptTests, ReleaseTests, RequestTests, SubmissionTests, TransitionTests
 from dbupkeep.testing.pair_store import KeepingTests, ReadingTests, TransactionTests
@@ -34,6 +35,7 @@ class LedgerQueueSuite(
     ReleaseTests,
     RequestTests,
     StopTests,
+    EndingTests,
     LimitTests,
     RepetitionTests,
     TransactionTests,
