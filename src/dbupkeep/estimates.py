@@ -16,7 +16,10 @@ RECENT = 5
 
 
 OF_MEMBERS = "of_members"
-"""The value of a group's measurement that holds those of its members, by name, as JSON; `bytes` is a size afterwards."""
+"""The value of a group's measurement that holds those of its members, by name, as JSON.
+
+As far as they are known, `before` and `bytes` are the sizes before and after, and `predicted` is the predicted gain.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +51,11 @@ class Measurement:
         """What it says of each member of a group: sizes as far as they are known, and no times."""
         each: Mapping[str, Mapping[str, Value]] = json.loads(str(self.values.get(OF_MEMBERS) or "{}"))
         for name, values in each.items():
-            size = int(values.get("bytes") or 0)
+            size, predicted = int(values.get("bytes") or 0), values.get("predicted")
             yield replace(
-                self, object=name, seconds=0.0, work_bytes=0, bytes_before=size, bytes_after=size, values=values,
-                predicted_gain=None, predicted_seconds=None,
+                self, object=name, seconds=0.0, work_bytes=0, bytes_before=int(values.get("before") or size),
+                bytes_after=size, predicted_gain=None if predicted is None else int(predicted), predicted_seconds=None,
+                values=values,
             )  # fmt: skip
 
 

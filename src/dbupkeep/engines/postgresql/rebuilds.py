@@ -88,7 +88,8 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     before: dict[str, list[int]] = json.loads(str(work.values.get("members") or "{}"))
     anew: list[str] = json.loads(str(work.values.get("rebuilt_before") or "[]"))
     planned = {name: oid for oid, name in maintain.names_of(item).items()}
-    found = rebuild.states(handle, [*before, *anew])
+    now = rebuild.states(handle, [*before, *anew])
+    found = {name: now[name] for name in item.members if name in now}
     new = {name: row for name, row in found.items() if rebuild.is_new(row, planned[name])}
     there = [name for name in before if name in found]  # what was dropped meanwhile is nobody's fault
     total_before, total = sum(before[name][0] for name in there), sum(found[name]["bytes"] for name in there)
@@ -101,7 +102,7 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
         after={"bytes": total, "valid": all(found[name]["valid"] for name in there)},
         values={"members": json.dumps({name: [before.get(name), _short(row)] for name, row in found.items()})},
         work_bytes=sum(max(before[name][0], found[name]["bytes"]) for name in there),
-        members={name: _kept(item, name, row) for name, row in new.items()},
+        members=_kept(item, before, new),
     )
 
 
@@ -190,12 +191,12 @@ def _under_autovacuum(work: _Round) -> dict[str, UpkeepError]:
     }
 
 
-def _waiting_for_others(work: _Round) -> dict[str, UpkeepError]:
-    """Those that would wait for a transaction that is open for long."""
+def _waiting_for_others(work: _Round, *, waited: float = 0.0) -> dict[str, UpkeepError]:
+    """Those that would wait for a transaction that is open for long, or for as long as was `waited` for one in vain."""
     age = _number(work.item, "blocker_age")
     if age <= 0 or not work.left:
         return {}
-    rows = blockers.long_transactions(work.handle, age)
+    rows = blockers.long_transactions(work.handle, min(age, waited or age))
     return {
         name: fault
         for name, state in work.left.items()
@@ -287,7 +288,7 @@ def _keep(work: _Round, watch: Watch, name: str, fault: UpkeepError) -> None:
         raise fault from fault.__cause__
     work.faults[name] = fault
     if watch.late:  # whoever it waited for may be in the way of others too
-        work.faults |= _waiting_for_others(work)
+        work.faults |= _waiting_for_others(work, waited=_number(work.item, "max_wait"))
 
 
 def _settled(work: _Round, watch: Watch, tracker: rebuild.Tracker, error: UpkeepError) -> UpkeepError | None:
@@ -348,14 +349,31 @@ def _counted(number: int) -> str:
     return "1 index" if number == 1 else f"{number} indexes"
 
 
-def _kept(item: PlanItem, name: str, row: Row) -> dict[str, Value]:
-    """What the next plan must know of a member: for which version of its collation it was made; its size where that tells."""
-    collations: Mapping[str, str] = json.loads(str(item.evidence.get("collations") or "{}"))
-    sized = row["bytes"] >= TRUSTED and row["method"] == "btree"
+def _kept(item: PlanItem, before: Mapping[str, Sequence[int]], new: Mapping[str, Row]) -> dict[str, dict[str, Value]]:
+    """What the next plan must know of each member: its collation's version, its sizes where these tell, what was expected."""
+    collations, gains = (_by_name(item, name) for name in ("collations", "gains"))
     return {
-        **({"bytes": row["bytes"], "entries": row["entries"]} if sized else {}),
-        **({"collation": collations[name]} if name in collations else {}),
+        name: {
+            **({"bytes": row["bytes"], "entries": row["entries"]} if _tells(row) else {}),
+            **({"collation": collations[name]} if name in collations else {}),
+            **(
+                {"bytes": row["bytes"], "before": before[name][0], "predicted": gains[name]}
+                if name in gains and name in before
+                else {}
+            ),
+        }
+        for name, row in new.items()
     }
+
+
+def _tells(row: Row) -> bool:
+    """Whether the size of a new index is a measure for the next time."""
+    return bool(row["bytes"] >= TRUSTED and row["method"] == "btree")
+
+
+def _by_name(item: PlanItem, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(str(item.evidence.get(name) or "{}"))
+    return found
 
 
 def _short(row: Row) -> list[int]:

@@ -133,12 +133,14 @@ def _evidence(share: Share) -> dict[str, Value]:
 def _of_group(share: Share) -> dict[str, Value]:
     indexes = share.indexes
     collations = {index.name: actual for index in indexes if (actual := index.values.get("actual"))}
+    gains = {due.index.name: gain for due in share.dues if (gain := due.gain_bytes) is not None}
     biggest = max(indexes, key=lambda index: index.bytes or 0)
     return {
         "tables": json.dumps([int(needs.number(index.values, "table_oid")) for index in indexes]),
         "valid": all(index.values.get("valid") for index in indexes),
         "tablespace": biggest.values.get("tablespace"),
         **({"collations": json.dumps(collations)} if collations else {}),
+        **({"gains": json.dumps(gains)} if gains else {}),
     }
 
 
