@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Step, Target
-from dbupkeep.engine import Report
-from dbupkeep.errors import Busy
+from dbupkeep.engine import Report, Scope
+from dbupkeep.errors import Busy, Damaged
+from dbupkeep.facts import DatabaseFacts
+from dbupkeep.jobs import JobStatus, JobType
+from dbupkeep.ledger import JobQuery
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
 from dbupkeep.testing.scripted import ScriptedEngine, ScriptedSession
@@ -39,4 +44,32 @@ def test_the_third_run_says_what_never_gets_its_turn(tmp_path: Path) -> None:
     assert "in a row" not in run(app, A)
     engine.act = locked
     assert "in a row" not in run(app, A)
+    app.close()
+
+
+def test_a_database_that_cannot_be_surveyed_now_is_put_off_and_one_that_cannot_at_all_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ScriptedEngine()
+    app = App(str(tmp_path / "ledger.db"), load_engine=lambda _: engine)
+    whole = engine.survey
+
+    def survey(session: ScriptedSession, scope: Scope) -> DatabaseFacts:
+        if session.target == A:
+            raise Busy("an interrupted transaction must be rolled back first", hint="open it once")
+        if session.target == B:
+            raise Damaged("it is no database")
+        return whole(session, scope)
+
+    monkeypatch.setattr(engine, "survey", survey)
+    assert "1 deferred, 1 maintained" in run(app, A, Target(name="c", url="scripted:///c"))
+    (put_off,) = app.reader.jobs(JobQuery(roots=True)).jobs
+    parent = next(job for job in app.reader.children(put_off.id) if job.name == "a")
+    operations = app.reader.children(parent.id)
+    assert {job.status for job in operations} == {JobStatus.DEFERRED}
+    assert {job.reason for job in operations} == {"an interrupted transaction must be rolled back first"}
+    assert {(job.result or {}).get("hint") for job in operations} == {"open it once"}
+    found = [job for job in app.reader.children(put_off.id) if job.type == JobType.DATABASE_DISCOVERY]
+    assert [(job.result or {})["reason"] for job in found] == ["1 database: 1 put off", "1 database: 1 due"]
+    assert "1 failed" in run(app, B)
     app.close()

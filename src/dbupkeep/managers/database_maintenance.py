@@ -9,7 +9,7 @@ from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
 from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, OnError, Policy, Step, Target
 from dbupkeep.engine import Engine, Purpose, Scope
-from dbupkeep.errors import Kind, Refused, UnknownName, UpkeepError, UsageError
+from dbupkeep.errors import Busy, Kind, Refused, UnknownName, UpkeepError, UsageError
 from dbupkeep.estimates import History, Measurement
 from dbupkeep.events import Event, JobDeferred, JobFailed, JobSkipped
 from dbupkeep.facts import DatabaseFacts, Value
@@ -130,11 +130,14 @@ class DatabaseMaintenanceManager:
         submission = dataclasses.replace(submission, documents=documents, turn=along.turn)
         return self._send(submission, plan, along.once, before)
 
-    def submit_failed(
+    def submit_unsurveyed(
         self, step: Step, definition: JobDefinition, error: UpkeepError, parent_job_id: str, *, once: str = "",
         before: tuple[str, ...] = (),
     ) -> str:  # fmt: skip
-        """Record a database that could not even be surveyed: a parent whose every operation failed with that error."""
+        """Record a database that could not even be surveyed: a parent whose every operation failed with that error.
+
+        Where it was `Busy`, they are put off instead, as if that had been found a moment later.
+        """
         target = _only_target(step)
         now = self._clock.now()
         facts = DatabaseFacts(target=target.url, engine=target.engine, version="", surveyed_at=now, bytes=0)
@@ -148,7 +151,7 @@ class DatabaseMaintenanceManager:
             lane=definition.lane,
         )  # fmt: skip
         submission = self.submission(plan, self._starter(parent_job_id))
-        endings = [(job.id, JobFailed(error=error.document())) for job in submission.jobs[1:]]
+        endings = [(job.id, _unsurveyed(error)) for job in submission.jobs[1:]]
         return self._send(dataclasses.replace(submission, endings=endings, waits=()), plan, once, before)
 
     def _send(self, submission: Submission, plan: Plan, once: str, before: tuple[str, ...]) -> str:
@@ -282,6 +285,13 @@ def _ending(item: PlanItem) -> Event | None:
     if item.decision is Decision.DEFER:
         return JobDeferred(reason=item.reason, result=dict(item.evidence))
     return None
+
+
+def _unsurveyed(error: UpkeepError) -> Event:
+    """How every operation ends on a database that could not be surveyed."""
+    if isinstance(error, Busy):
+        return JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {})
+    return JobFailed(error=error.document())
 
 
 def _only_target(step: Step) -> Target:

@@ -11,6 +11,7 @@ from dbupkeep.codec import from_json
 from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, Step, Target
 from dbupkeep.engine import Candidate, Engine, Scope
 from dbupkeep.errors import (
+    Busy,
     IllegalTransition,
     Interrupted,
     Kind,
@@ -49,7 +50,7 @@ class Databases(Protocol):
         """Submit the plan once, ahead of the jobs `before`."""
         ...
 
-    def submit_failed(  # noqa: D102 - as in the manager
+    def submit_unsurveyed(  # noqa: D102 - as in the manager
         self, step: Step, definition: JobDefinition, error: UpkeepError, parent_job_id: str, *, once: str = "",
         before: tuple[str, ...] = (),
     ) -> str: ...  # fmt: skip
@@ -63,6 +64,7 @@ class _Tally:
     due: int = 0
     idle: int = 0
     failed: int = 0
+    put_off: int = 0
     unmatched: int = 0  # of those in need of nothing
     problems: list[str] = dataclasses.field(default_factory=list)
     stopped: str = ""
@@ -71,7 +73,7 @@ class _Tally:
         """What the job keeps."""
         counts = (
             (self.due, "due"), (self.idle, "in need of nothing"), (self.failed, "failed"),
-            (len(self.problems), "not maintainable"),
+            (self.put_off, "put off"), (len(self.problems), "not maintainable"),
         )  # fmt: skip
         said = ", ".join(f"{count:,} {word}" for count, word in counts if count)
         found = "1 database" if self.found == 1 else f"{self.found:,} databases"
@@ -79,7 +81,7 @@ class _Tally:
         return {
             "effective": Effective.YES.value,
             "reason": f"{words}; {self.stopped}" if self.stopped else words,
-            "values": {"found": self.found, "due": self.due, "idle": self.idle, "unsurveyed": self.failed,
+            "values": {"found": self.found, "due": self.due, "idle": self.idle, "unsurveyed": self.failed + self.put_off,
                        "problems": len(self.problems)},
             "messages": self.problems[:NAMED],
         }  # fmt: skip
@@ -180,8 +182,11 @@ class DatabaseDiscoveryWorker:
                 tally.idle += 1
                 tally.unmatched += 1
                 return
-            self._databases.submit_failed(single, definition, error, job.parent_id, once=once, before=before)
-            tally.failed += 1
+            self._databases.submit_unsurveyed(single, definition, error, job.parent_id, once=once, before=before)
+            if isinstance(error, Busy):
+                tally.put_off += 1
+            else:
+                tally.failed += 1
 
     def _definition(self, job: Job) -> JobDefinition:
         doc = self._reader.get("definition", job.config["definition"])

@@ -101,7 +101,7 @@ def test_a_database_that_is_not_there_has_no_size(bench: Any) -> None:
     bench.run()
     assert dict(count(bench).states("database_bytes")) == {("a",): 1 << 20}
     parent = bench.app.reader.children(bench.run().id)[1]
-    facts = {**plan_document(bench, parent)["facts"], "version": "", "bytes": 0}  # as `submit_failed` leaves them
+    facts = {**plan_document(bench, parent)["facts"], "version": "", "bytes": 0}  # as `submit_unsurveyed` leaves them
     bench.app.lifecycle.keep("plan", parent.plan_id, plan_document(bench, parent, facts=facts))
     assert dict(count(bench).states("database_bytes")) == {}
 

@@ -116,7 +116,8 @@ def _read_hot(handle: Handle, scope: Scope) -> _Seen:
         raise Busy(
             f"{handle.path} has an interrupted transaction that must be rolled back before it can be surveyed",
             why=f"a hot journal of {handle.place.size_beside('-journal') or 0:,} bytes lies beside it",
-            hint="open it once with its own program, or with `sqlite3`, which rolls it back; then plan again",
+            hint="go on with the run that was cut off, by `dbupkeep run --resume`, or open it once with its own program;"
+            " each rolls it back. Then plan again",
         ) from error
 
 
