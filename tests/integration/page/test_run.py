@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
+from dbupkeep.errors import OperationError
 from dbupkeep.jobs import Job
+from dbupkeep.ledger import JobQuery
 from tests.integration.page.served import Site, Visit
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine("chromium")]
@@ -243,3 +246,44 @@ def test_the_report_is_one_file_that_needs_nothing_else(troubled: Site, visit: V
     assert "no space left on the device" in text
     assert "full.db" in text
     assert 'src="' not in text
+
+
+def test_a_report_breaks_no_name_in_the_middle_of_a_word(site: Site, visit: Visit, tmp_path: Path) -> None:
+    names = ["tenants/core.db", "a-customer-of-whom-the-name-is-long/and_its_archive_of_all_years.sqlite3"]
+    said = "a writer would have had to wait for 12 s, which is longer than max_stall allows: " + "it was put off. " * 20
+    site.play.faults["vacuum"] = OperationError(said, hint="raise max_stall, or run it when nobody writes")
+    for name in names:
+        site.submit(name)
+    site.work()
+    page = visit(site.url).comes()
+    for name in names:
+        report = tmp_path / "report.html"
+        root = next(job for job in site.app.reader.jobs(JobQuery(roots=True)).jobs if job.name == name)
+        report.write_text(page.request.get(f"{site.url}/runs/{root.id}/report.html").text())
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.goto(report.as_uri())
+            cells = page.locator("td.database:visible")
+            assert cells.count() == 2
+            lines = [cell.evaluate(LINES) for cell in cells.all()]
+            assert all(re.fullmatch(r".*[-/_.]", line) for each in lines for line in each[:-1]), lines
+            assert max(map(len, lines)) <= len(name) // 12, "a narrow column of many lines"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+LINES = """cell => {  // what stands on each of its lines, as it is drawn
+  const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = document.createRange(), lines = [];
+  let last = null;
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    for (let place = 0; place < text.length; place++) {
+      range.setStart(text, place);
+      range.setEnd(text, place + 1);
+      const at = range.getBoundingClientRect().top;
+      if (last === null || Math.abs(at - last) > 4) lines.push("");
+      last = at;
+      lines[lines.length - 1] += text.data[place];
+    }
+  }
+  return lines;
+}"""

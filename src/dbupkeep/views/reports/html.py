@@ -6,6 +6,8 @@ they are: pictures (`Svg`), which escape for themselves, and their style.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 
@@ -22,6 +24,9 @@ EVENTS_SHOWN = 1000
 
 ROWS = 2000
 """Rows of a table; a browser takes more, but nobody reads them. All of it is in the JSON."""
+
+PARTS = re.compile(r"[^/\\._-]*[/\\._-]+|[^/\\._-]+")
+"""A part of a name, with what stands between it and the next one."""
 
 DRAWN = 12
 """Databases whose gains a digest draws as bars."""
@@ -47,6 +52,11 @@ def digest_html(digest: Digest, *, headline: str) -> str:
     return _environment().get_template("digest.html").render(values)
 
 
+def parts(name: str) -> Sequence[str]:
+    """The parts of a name that may be a path: between them it may go on in another line, rather than within a word."""
+    return PARTS.findall(name)
+
+
 @cache
 def _environment() -> Environment:
     made = Environment(
@@ -57,7 +67,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        name=words.name, size=words.size, duration=words.duration, moment=words.moment, share=words.share,
+        name=words.name, parts=parts, size=words.size, duration=words.duration, moment=words.moment, share=words.share,
     )  # fmt: skip
     made.globals.update(
         gain=words.gain, counted=words.counted, listed=words.listed,
