@@ -53,12 +53,20 @@ class Workbench:
         finally:
             opened.close()
 
-    def facts(self, *operations: Operation, user: str = "", force: bool = False, **config: Setting) -> DatabaseFacts:
+    def facts(
+        self,
+        *operations: Operation,
+        user: str = "",
+        force: bool = False,
+        policy: Policy | None = None,
+        **config: Setting,
+    ) -> DatabaseFacts:
+        scope = self._scope(operations, config, policy or Policy(force=force))
         with self.session(purpose=Purpose.SURVEY, user=user) as session:
-            return self.engine.survey(session, self._scope(operations, config, force=force))
+            return self.engine.survey(session, scope)
 
     def drift(self, item: PlanItem) -> str:
-        scope = replace(self._scope((item.operation,), {}, force=False), planned=(item,))
+        scope = replace(self._scope((item.operation,), {}, Policy()), planned=(item,))
         with self.session(purpose=Purpose.SURVEY) as session:
             return self.engine.drift(item, self.engine.survey(session, scope))
 
@@ -67,8 +75,8 @@ class Workbench:
         **config: Setting,
     ) -> list[Proposal]:  # fmt: skip
         policy = policy or Policy()
-        facts = self.facts(operation, user=user, force=policy.force, **config)
-        scope = self._scope((operation,), config, force=policy.force)
+        facts = self.facts(operation, user=user, policy=policy, **config)
+        scope = self._scope((operation,), config, policy)
         return list(self.engine.assess(facts, policy, history or History(), scope))
 
     def due(self, operation: Operation, **more: Any) -> list[Proposal]:
@@ -102,8 +110,8 @@ class Workbench:
         )
 
     @staticmethod
-    def _scope(operations: tuple[Operation, ...], config: Mapping[str, Setting], *, force: bool) -> Scope:
-        return Scope(operations=operations, now=datetime.now(UTC), config=config, policy=Policy(force=force))
+    def _scope(operations: tuple[Operation, ...], config: Mapping[str, Setting], policy: Policy) -> Scope:
+        return Scope(operations=operations, now=datetime.now(UTC), config=config, policy=policy)
 
 
 @dataclass(slots=True)

@@ -98,10 +98,7 @@ class Inquiry:
 
     def setting(self, name: str) -> Setting:
         """What the step says, else the policy's threshold, else the engine's."""
-        given = self.scope.config.get(name)
-        if given is not None:
-            return given
-        return self.policy.setting(self.operation, name, DEFAULTS.get(self.operation, {}).get(name))
+        return setting_of(self.operation, name, self.policy, self.scope.config)
 
     def threshold(self, name: str) -> float:
         """The same, of a setting that is a number."""
@@ -155,6 +152,23 @@ class Inquiry:
             hold=NOBODYS,
             evidence=self.evidence(**evidence),
         )
+
+
+def setting_of(operation: Operation, name: str, policy: Policy, config: Mapping[str, Setting]) -> Setting:
+    """What a step says, else its policy's threshold, else the engine's."""
+    given = config.get(name)
+    return policy.setting(operation, name, DEFAULTS.get(operation, {}).get(name)) if given is None else given
+
+
+def floor_of(scope: Scope) -> float:
+    """The part of every threshold of autovacuum below which a table is due for none of the operations that are asked for."""
+    shares = [
+        share
+        for operation in scope.operations
+        for name in ("threshold_share", "freeze_share")
+        if isinstance(share := setting_of(operation, name, scope.policy, scope.config), (int, float))
+    ]
+    return max(needs.FLOOR, min(shares, default=needs.FLOOR))
 
 
 NOBODYS = "nothing"

@@ -17,7 +17,7 @@ _STATISTICS = "pg_catalog.pg_statistic"
 """The server keeps no statistics of its statistics, and passes over an ANALYZE of them."""
 
 FLOOR = 0.1
-"""Tables below this part of every threshold of autovacuum are only counted; no policy goes lower."""
+"""No policy has tables due below this part of a threshold of autovacuum. Tables that are below the policy's are only counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

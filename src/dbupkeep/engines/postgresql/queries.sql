@@ -224,9 +224,10 @@ SELECT p.pid, p.relid::bigint AS oid, a.backend_type = 'autovacuum worker' AS au
  WHERE p.datname = current_database()
 
 -- name: replication
-SELECT count(*) AS standbys, max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn))::bigint AS lag_bytes,
+-- What is not on the disk yet counts too: commits of ours need not have waited for that.
+SELECT count(*) AS standbys, max(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), replay_lsn))::bigint AS lag_bytes,
        max(extract(epoch FROM replay_lag))::float8 AS lag_seconds,
-       (SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))::bigint FROM pg_replication_slots) AS slot_bytes
+       (SELECT max(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn))::bigint FROM pg_replication_slots) AS slot_bytes
   FROM pg_stat_replication
 
 -- name: collations
@@ -277,6 +278,29 @@ SELECT datname::text AS name,
   FROM pg_database
  WHERE datallowconn OR datconnlimit = -2
  ORDER BY pg_catalog.age(datfrozenxid) DESC, datname
+
+-- name: may_list_files
+-- Superusers, and whom they let.
+SELECT has_function_privilege('pg_ls_dir(text)', 'EXECUTE')
+   AND has_function_privilege('pg_stat_file(text,boolean)', 'EXECUTE') AND NOT pg_is_in_recovery() AS may
+
+-- name: lost_files
+-- Files in the folder of the database that no relation has. Those of transactions that are still open are not there to
+-- be seen, so only files from before the oldest of them count, and none of the last minutes; empty ones go at a checkpoint.
+SELECT count(*) AS files, coalesce(sum(f.size), 0)::bigint AS bytes, max(f.folder) AS folder,
+       coalesce((array_agg(f.name ORDER BY f.size DESC))[1:3], '{}') AS named
+  FROM (
+    SELECT l.folder, l.name, s.size
+      FROM (SELECT 'base/' || d.oid AS folder, pg_ls_dir('base/' || d.oid) AS name
+              FROM pg_database d WHERE d.datname = current_database()) l
+     CROSS JOIN LATERAL pg_stat_file(l.folder || '/' || l.name, true) s
+     WHERE l.name ~ '^[0-9]+(\.[0-9]+)?$' AND s.size > 0
+       AND s.modification < least(
+             now() - interval '10 minutes',
+             (SELECT min(coalesce(a.xact_start, now())) FROM pg_stat_activity a),
+             (SELECT min(p.prepared) FROM pg_prepared_xacts p))
+       AND NOT EXISTS (SELECT FROM pg_class c WHERE pg_relation_filenode(c.oid) = split_part(l.name, '.', 1)::oid)
+  ) f
 
 -- name: rights
 SELECT count(*) AS tables, count(*) FILTER (WHERE {{permission}}) AS permitted,

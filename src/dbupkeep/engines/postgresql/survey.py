@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Scope
 from dbupkeep.engines.postgresql import choice, needs, surroundings, words
+from dbupkeep.engines.postgresql.inquiry import floor_of
 from dbupkeep.engines.postgresql.maintain import oids_of
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.engines.postgresql.selection import Selection, selection
@@ -64,7 +65,7 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
     everything = scope.policy.force or chosen.is_choice or bool(beyond_counters)
     blind = Operation.ANALYZE in scope.operations and not server["sees_statistics"]
     planned = [oid for item in scope.planned for oid in oids_of(item)]
-    asked = {"everything": everything, "floor": needs.FLOOR, "also": [*missing, *planned], "blind": blind}
+    asked = {"everything": everything, "floor": floor_of(scope), "also": [*missing, *planned], "blind": blind}
     rows = handle.rows("tables", asked)
     notices = choice.unmatched(handle, chosen, rows, fleet=scope.fleet)
     objects = _with_columns(handle, _tables(rows, chosen, server, missing))

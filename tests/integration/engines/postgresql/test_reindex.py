@@ -538,7 +538,7 @@ def test_concurrently_is_refused_where_it_is_broken(newest: Workbench) -> None:
     newest.database.execute(*SETUP)
     facts = newest.facts(REINDEX)
     old = dataclasses.replace(facts, values={**facts.values, "version_number": 140002})
-    scope = newest._scope((REINDEX,), {}, force=True)
+    scope = newest._scope((REINDEX,), {}, Policy(force=True))
     proposals = newest.engine.assess(old, FORCE, History(), scope)
     assert {each.decision for each in proposals} == {Decision.SKIP}
     assert "14.2 misses rows" in proposals[0].reason

@@ -129,6 +129,13 @@ COUNTED = """SELECT pg_stat_get_vacuum_count(oid), pg_stat_get_vacuum_count(relt
 pg_stat_get_dead_tuples(oid), pg_stat_get_dead_tuples(reltoastrelid) FROM pg_class WHERE relname = 't'"""
 
 
+def test_what_the_server_does_not_count_is_not_known_to_have_helped(newest: Workbench) -> None:
+    newest.database.execute(f"ALTER DATABASE {newest.database.name} SET track_counts = off", "CREATE TABLE t (a int)")
+    _, evidence = newest.perform(newest.item(VACUUM, policy=Policy(force=True), table="t"))
+    assert evidence.effective is Effective.UNKNOWN
+    assert "track_counts" in evidence.reason
+
+
 def test_toast_tables_alone(bench: Workbench) -> None:
     with_toast(bench)
     bench.bloat("plain")
@@ -550,6 +557,16 @@ def test_drift_tells_of_a_group_which_tables_are_gone_and_not_which_need_nothing
 def test_a_survey_cannot_write(newest: Workbench) -> None:
     with newest.session(purpose=Purpose.SURVEY) as session, pytest.raises(Refused):
         session.handle.rows("CREATE TABLE x ()")  # type: ignore[attr-defined] # of this engine's session
+
+
+def test_tables_are_read_from_the_thresholds_of_the_policy_on(newest: Workbench) -> None:
+    bench = replace(newest, exclude=())  # where something is chosen, all tables are looked at anyway
+    bench.bloat(rows=10_000, dead=450)  # autovacuum waits for 2,050
+    assert "public.t" not in {each.name for each in bench.facts(VACUUM, Operation.ANALYZE).objects}
+    eager = Policy(thresholds={"vacuum": {"threshold_share": 0.2}})
+    assert "public.t" in {each.name for each in bench.facts(VACUUM, Operation.ANALYZE, policy=eager).objects}
+    assert "public.t" not in {each.object for each in bench.due(VACUUM)}
+    assert "public.t" in {each.object for each in bench.due(VACUUM, policy=eager)}
 
 
 def test_what_is_not_due_is_counted_on_one_skipped_item(newest: Workbench) -> None:
