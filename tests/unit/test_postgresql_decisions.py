@@ -87,6 +87,7 @@ def test_a_version_gets_only_the_options_it_has(number: int) -> None:
 def test_a_version_gets_only_the_settings_and_queries_it_has(number: int) -> None:
     version = Version(number)
     assert ("client_connection_check_interval" in version.session_settings) == (number >= 140000)
+    assert ("transaction_timeout" in version.session_settings) == (number >= 170000)
     assert ("MAINTAIN" in query("tables", version)) == (number >= 170000)
     assert ("relallfrozen" in query("tables", version)) == (number >= 180000)
     assert ("datcollversion" in query("collations", version)) == (number >= 150000)

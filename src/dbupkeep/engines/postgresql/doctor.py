@@ -35,6 +35,7 @@ def examine(handle: Handle) -> list[Finding]:
         *_holders(handle),
         *_replication(handle),
         *_collations(handle),
+        *_lost_files(handle),
     ]
 
 
@@ -175,4 +176,19 @@ def _collations(handle: Handle) -> Iterator[Finding]:
             ok=False,
             message=f"{printable(row['name'])} was version {row['recorded']} and is {row['actual']} now: indexes may be wrong",
             hint="REINDEX what depends on it, then ALTER ... REFRESH COLLATION VERSION",
+        )
+
+
+def _lost_files(handle: Handle) -> Iterator[Finding]:
+    """What a crash in the middle of a rewrite leaves in the folder of the database: no statement sees or removes it."""
+    if not handle.row("may_list_files")["may"]:
+        return
+    found = handle.row("lost_files")
+    if found["files"]:
+        count = "1 file" if found["files"] == 1 else f"{found['files']:,} files"
+        yield Finding(
+            subject="lost files",
+            ok=False,
+            message=f"{count} with {words.size(found['bytes'])} in {found['folder']} of no table or index: {', '.join(found['named'])}",
+            hint="a crash left them: ask pg_filenode_relation for each, then remove them while the server is down",
         )

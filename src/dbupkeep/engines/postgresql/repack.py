@@ -32,6 +32,7 @@ from dbupkeep.progress import Progress
 
 if TYPE_CHECKING:
     from dbupkeep.engines.postgresql.handle import Handle
+    from dbupkeep.engines.postgresql.versions import Version
 
 PROGRAM = "pg_repack"
 _DEBIAN = Path("/usr/lib/postgresql")
@@ -155,10 +156,13 @@ def arguments(program: str, table: str, *, superuser: bool) -> list[str]:
     return [*found, *([] if superuser else ["--no-superuser-check"]), f"--table={table}"]
 
 
-def environment(parameters: Mapping[str, str], around: Mapping[str, str], tag: str) -> dict[str, str]:
+def environment(parameters: Mapping[str, str], around: Mapping[str, str], tag: str, version: Version) -> dict[str, str]:
     """What libpq in the client goes by: our own parameters, before those of the environment. Pure."""
     given = {_ENVIRONMENT[name]: value for name, value in parameters.items() if name in _ENVIRONMENT and value}
-    return {**around, **given, "PGAPPNAME": tag, "LC_ALL": "C"}
+    found = {**around, **given, "PGAPPNAME": tag, "LC_ALL": "C"}
+    if version.has(17):  # it copies a table in one transaction, and sets no limit but that of statements itself
+        found["PGOPTIONS"] = f"{found.get('PGOPTIONS', '')} -c transaction_timeout=0".strip()
+    return found
 
 
 class _Client:
@@ -213,7 +217,7 @@ class _Client:
         program = next(program for program in programs() if _version(program) == version)
         command = arguments(program, self._item.object, superuser=handle.identity.superuser)
         parameters = {**handle.parameters, "user": handle.identity.role, "dbname": handle.identity.database}
-        around = environment(parameters, os.environ, handle.tag)
+        around = environment(parameters, os.environ, handle.tag, handle.identity.version)
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             errors="replace", env=around, start_new_session=True,

@@ -35,16 +35,21 @@ class Version:
 
     @property
     def session_settings(self) -> dict[str, str]:
-        """What every session of ours sets for itself."""
+        """What every session of ours sets for itself, whatever its role or database has been given."""
         settings = {
             "search_path": "pg_catalog",
             "statement_timeout": "0",
             "idle_in_transaction_session_timeout": "0",
             "lock_timeout": "5s",
+            "default_transaction_read_only": "off",
+            "datestyle": "ISO",
+            "standard_conforming_strings": "on",
         }
         if self.has(14):
             # A backend whose client was killed ends within a second, not with its statement.
             settings |= {"client_connection_check_interval": "1s", "idle_session_timeout": "0"}
+        if self.has(17):
+            settings["transaction_timeout"] = "0"
         return settings
 
     def lacks(self, options: Mapping[str, int]) -> list[str]:

@@ -36,6 +36,7 @@ DEFAULTS: Mapping[str, Any] = {
 SETUP = f"""
 set search_path = {SCHEMA};
 set timezone = 'UTC';
+set datestyle = 'ISO';
 set client_encoding = 'UTF8';
 set lock_timeout = '60s';
 set idle_in_transaction_session_timeout = '15s';

@@ -35,7 +35,7 @@ from dbupkeep.errors import (
 )
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
-from dbupkeep.testing.engine_suite import Recorder
+from dbupkeep.testing.engine_suite import Recorder, item_of
 from tests.plugins.postgresql import NEWEST, Database, Server, clone, start
 from tests.plugins.postgresql_bench import Workbench, in_thread, until
 from tests.plugins.proxies import network_path, pooler
@@ -65,6 +65,35 @@ def test_a_session_serves_another_job_as_if_it_were_new(newest_database: Databas
         assert (handle.rows(settings), handle.identity.pid) == (before, pid)
         seen = newest_database.value(f"SELECT application_name FROM pg_stat_activity WHERE pid = {pid}")
         assert seen == "dbupkeep:two:1"
+
+
+def test_what_a_database_sets_for_its_sessions_is_in_nobodys_way(bench: Workbench) -> None:
+    """Limits of time, ways of writing and reading: all of them are set by whoever owns the database or the role."""
+    bench.bloat()
+    bench.slowly("10ms")
+    given = {
+        "statement_timeout": "300ms", "lock_timeout": "1ms", "idle_in_transaction_session_timeout": "1ms",
+        "idle_session_timeout": "100ms", "datestyle": "German", "standard_conforming_strings": "off",
+        "default_transaction_read_only": "on", "default_transaction_isolation": "serializable", "client_encoding": "LATIN1",
+        "intervalstyle": "sql_standard", "timezone": "Asia/Kathmandu", "search_path": "nowhere",
+    }  # fmt: skip
+    if bench.database.server.version >= 17:
+        given["transaction_timeout"] = "300ms"
+    bench.database.execute(
+        *[f"ALTER DATABASE {bench.database.name} SET {name} = '{value}'" for name, value in given.items()]
+    )
+    for operation in (Operation.VACUUM, Operation.REINDEX, Operation.ANALYZE):
+        for item in map(item_of, bench.due(operation, policy=Policy(force=True), table="public.t")):
+            work, evidence = bench.perform(item)
+            assert evidence.effective is not Effective.NO, evidence.reason
+            assert work.seconds > 0.3 or operation is not Operation.VACUUM, "else it would show nothing"
+
+
+def test_what_the_server_does_not_count_is_not_known_to_have_helped(newest: Workbench) -> None:
+    newest.database.execute(f"ALTER DATABASE {newest.database.name} SET track_counts = off", "CREATE TABLE t (a int)")
+    _, evidence = newest.perform(newest.item(Operation.VACUUM, policy=Policy(force=True), table="t"))
+    assert evidence.effective is Effective.UNKNOWN
+    assert "track_counts" in evidence.reason
 
 
 def test_a_stop_right_before_a_statement_is_not_lost(newest_database: Database) -> None:

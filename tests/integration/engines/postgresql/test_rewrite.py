@@ -11,6 +11,7 @@ from dbupkeep.definitions import Policy
 from dbupkeep.engine import Purpose, Scope
 from dbupkeep.engines.postgresql import repack, volumes
 from dbupkeep.engines.postgresql.session import PostgresqlSession
+from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.errors import Busy, Interrupted, Kind, Lost, Refused
 from dbupkeep.estimates import History
 from dbupkeep.facts import ObjectFacts, Value
@@ -186,8 +187,14 @@ def test_the_client_is_told_to_cancel_nobody_and_no_secret_is_in_its_arguments()
     assert "--no-kill-backend" in arguments
     assert "--wait-timeout=0" in arguments
     assert "--no-superuser-check" in arguments
-    around = repack.environment(
-        {"host": "db1", "user": "u", "dbname": "d"}, {"PGPASSWORD": "secret", "PGHOST": "x"}, "tag"
+    given, around_us = (
+        {"host": "db1", "user": "u", "dbname": "d", "options": "-c a=1"},
+        {"PGPASSWORD": "secret", "PGHOST": "x"},
+    )
+    around = repack.environment(given, around_us, "tag", Version(150013))
+    assert around["PGOPTIONS"] == "-c a=1"
+    assert (
+        repack.environment(given, around_us, "tag", Version(170001))["PGOPTIONS"] == "-c a=1 -c transaction_timeout=0"
     )
     assert around["PGHOST"] == "db1"
     assert around["PGAPPNAME"] == "tag"
