@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.engine("postgresql"), pytest.mark.fault, pytest.mark.s
 
 REINDEX = Operation.REINDEX
 MODES = ("stop", "cancel", "terminate", "kill")
-POLICY = Policy(force=True, thresholds={"reindex": {"cleanup_wait": 0.3}})
+ALONE, GROUP = 1000, 2
+"""From how many small indexes on they share a job."""
 
 WORKER = """
 import json, os, sys
@@ -105,8 +106,12 @@ class Round:
             session.recover(self.item, self.tag, notes)
 
 
-def planned(bench: Workbench) -> PlanItem:
-    return next(item_of(each) for each in bench.due(REINDEX, policy=POLICY) if each.object == "public.t_k")
+def planned(bench: Workbench, group_from: int) -> PlanItem:
+    """The rebuild of `t_k`, alone or with the other index of its table after it."""
+    settings = {"cleanup_wait": 0.3, "group_from": group_from, "max_wait": 1.0}
+    policy = Policy(force=True, thresholds={"reindex": settings})
+    found = [item_of(each) for each in bench.due(REINDEX, policy=policy)]
+    return next(item for item in found if "public.t_k" in (item.members or (item.object,))[:1])
 
 
 def next_run(bench: Workbench) -> None:
@@ -116,8 +121,9 @@ def next_run(bench: Workbench) -> None:
         assert evidence.effective is Effective.YES
 
 
+@pytest.mark.parametrize("group_from", [ALONE, GROUP])
 def test_a_hundred_rebuilds_cut_off_leave_nothing_of_ours_and_all_of_others(
-    kills: int, newest: Workbench, tmp_path: Path
+    kills: int, newest: Workbench, tmp_path: Path, group_from: int
 ) -> None:
     rounds = max(len(PHASES) * len(MODES), kills // 10)
     seed = random.randrange(1 << 32)
@@ -130,9 +136,9 @@ def test_a_hundred_rebuilds_cut_off_leave_nothing_of_ours_and_all_of_others(
             break
         phase, mode = PHASES[number % len(PHASES)], MODES[number % len(MODES)]
         print(f"{number}: {mode} while {phase}")
-        attempt = Round(
-            bench=newest, item=planned(newest), tag=f"dbupkeep:round:{number}", notes=tmp_path / f"{number}.notes"
-        )
+        item = planned(newest, group_from)
+        assert len(item.members) == (2 if group_from == GROUP else 0)
+        attempt = Round(bench=newest, item=item, tag=f"dbupkeep:round:{number}", notes=tmp_path / f"{number}.notes")
         with held(newest.database, phase) as hold:
             attempt.cut_off(mode, hold, release_first=dice.random() < 0.5)
             hold.release()
@@ -141,7 +147,8 @@ def test_a_hundred_rebuilds_cut_off_leave_nothing_of_ours_and_all_of_others(
         done[mode] += 1
         next_run(newest)
         assert invalid(newest.database) == theirs, f"after round {number}, {mode} while {phase}"
-        assert newest.database.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 't_k'::regclass")
+        both = "SELECT bool_and(indisvalid) FROM pg_index WHERE indexrelid IN ('t_k'::regclass, 't_pkey'::regclass)"
+        assert newest.database.value(both)
         newest.database.execute("DELETE FROM t WHERE id > 2000")
     print(dict(done))
     assert set(done) == set(MODES)

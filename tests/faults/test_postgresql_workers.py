@@ -80,12 +80,14 @@ def looked_at(database: Database) -> Iterator[Seen]:
 class Work:
     """What is submitted, and what became of it."""
 
-    def __init__(self, processes: Processes, bench: Workbench) -> None:
+    def __init__(self, processes: Processes, bench: Workbench, *, group_from: int) -> None:
+        self.group_from = group_from
         self.app = App(str(processes.ledger), isolate=False)
         self.bench = bench
 
     def submit(self) -> None:
-        policy = Policy(force=True, max_attempts=1000, thresholds={"reindex": {"cleanup_wait": 2.0}})
+        settings = {"cleanup_wait": 2.0, "group_from": self.group_from}
+        policy = Policy(force=True, max_attempts=1000, thresholds={"reindex": settings})
         step = Step(
             name="step", targets=(replace(self.bench.target, parallel=3),), policy=policy,
             operations=parse(["vacuum", "reindex", "analyze"]),
@@ -103,8 +105,9 @@ def rebuilt_again(jobs: list[Job]) -> bool:
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("group_from", [1000, 2])
 def test_killed_workers_leave_no_index_and_are_never_two_on_one_table(
-    kills: int, processes: Processes, newest: Workbench
+    kills: int, processes: Processes, newest: Workbench, group_from: int
 ) -> None:
     dice = random.Random(seed := random.randrange(1 << 32))
     print(f"seed {seed}")
@@ -118,7 +121,7 @@ def test_killed_workers_leave_no_index_and_are_never_two_on_one_table(
     theirs = strangers(newest.database, "t0_k_ccnew", table="t0") | strangers(
         newest.database, "t1_k_ccnew1", table="t1"
     )
-    work = Work(processes, newest)
+    work = Work(processes, newest, group_from=group_from)
     workers = [processes.start("serve", slots=2) for _ in range(WORKERS)]
     with looked_at(newest.database) as seen:
         least = kills // 5 if kills >= LONG else 10

@@ -286,6 +286,8 @@ def _keep(work: _Round, watch: Watch, name: str, fault: UpkeepError) -> None:
     """Go on without one; raises its fault where that ends the work on all."""
     if not watch.late and (work.handle.stopping or _ends_all(fault)):
         raise fault from fault.__cause__
+    if not isinstance(fault, (Busy, Gone)):
+        fault.what = f"{name}: {fault.what}"
     work.faults[name] = fault
     if watch.late:  # whoever it waited for may be in the way of others too
         work.faults |= _waiting_for_others(work, waited=_number(work.item, "max_wait"))
