@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbupkeep.views.words import duration, name, share, size
+from dbupkeep.views.words import duration, name, places, share, size
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,18 @@ def test_a_name_is_printable_and_fits(text: str, width: int) -> None:
     assert name(text, width=width).isprintable()
     assert len(name(text, width=width)) <= width
     assert name("a\n\x1b[31m") == "a\\n\\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ("sqlite:///srv/tenants/core.db", "core.db"),
+        ("discovery:sqlite:///srv/tenants/", "survey of tenants"),
+        ("discovery:postgresql://db.example/orders?sslmode=require", "survey of orders"),
+        ("sqlite:///srv/a.db, sqlite:///srv/b%20c.db and 3 more", "a.db, b c.db and 3 more"),
+        ("nightly", "nightly"),
+        ("", ""),
+    ],
+)
+def test_places_are_targets_without_their_way(targets: str, words: str) -> None:
+    assert places(targets) == words

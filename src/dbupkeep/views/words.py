@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from datetime import datetime
+from urllib.parse import unquote
 
 from dbupkeep.logs import printable
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _WEEK = 7 * 86400
+_TARGET = re.compile(r"(?P<survey>discovery:)?(?P<url>[a-z][a-z0-9+]*://[^\s,?]+)(\?[^\s,]*)?")
 
 
 def size(count: float | None) -> str:
@@ -82,6 +85,18 @@ def limits(at_a_time: int, until: datetime | None) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """A number with its noun: `1 operation`, `3 operations`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def place(target: str) -> str:
+    """A target's name without its way: the file, or the database of a server."""
+    return unquote(target.rpartition("/")[2] or target, errors="surrogateescape")
+
+
+def places(targets: str) -> str:
+    """The same of a text that names several, as the audit trail does; a target that was only looked for is a survey."""
+    return _TARGET.sub(
+        lambda found: ("survey of " if found["survey"] else "") + place(found["url"].rstrip("/")), targets
+    )
 
 
 def listed(parts: Iterable[str]) -> str:

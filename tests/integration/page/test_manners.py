@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from dbupkeep.access import Access, Role
 from dbupkeep.config import Config
-from dbupkeep.definitions import Target
+from dbupkeep.definitions import JobDefinition, Step, Target
 from dbupkeep.errors import OperationError
 from tests.integration.page.served import HOSTILE, TOKEN, Site, Visit, configuration, site_on
 
@@ -104,6 +104,17 @@ def test_who_may_only_look_has_no_buttons(troubled: Site, visit: Visit) -> None:
         assert page.locator("main form[method=post]").count() == 0, place
     assert page.get_by_role("link", name="Audit").count() == 0
     assert page.request.get(f"{troubled.url}/audit").status == 403
+
+
+def test_the_trail_names_databases_without_their_way(site: Site, visit: Visit) -> None:
+    target = Target(name="srv", url="scripted:///srv/tenants", pattern="*.db")
+    run_id = site.app.runs.create_run(JobDefinition(name="nightly", steps=(Step(name="all", targets=(target,)),)))
+    (discovery,) = site.app.reader.children(run_id)
+    site.app.lifecycle.skip(discovery.id, by="maria")
+    page = visit(site.url).comes("/audit")
+    cell = page.locator("tr", has_text="skip").locator("td.name").last
+    expect(cell).to_have_text(f"{discovery.id} · survey of tenants")
+    expect(cell).to_have_attribute("title", "discovery:scripted:///srv/tenants")
 
 
 def test_keys(troubled: Site, visit: Visit) -> None:

@@ -86,7 +86,7 @@ def _table(acts: list[Entry]) -> Table:
     rows = [
         [
             Cell(str(each.seq), "dim"), Cell(words.moment(datetime.fromisoformat(each.at)), "dim"), Cell(words.name(each.who)),
-            Cell(each.what, "bold"), Cell(words.name(each.on)), Cell(words.name(each.target)),
+            Cell(each.what, "bold"), Cell(words.name(each.on)), Cell(words.name(words.places(each.target))),
             Cell(words.name(each.outcome), "green" if each.outcome == "done" else "yellow"),
         ]
         for each in acts

@@ -53,5 +53,5 @@ def history(sheet: ToLook, memory: AtHand, target: str = "") -> HTMLResponse:
         regrowths=past.regrowths(samples)[:LISTED],
         samples=samples[:LISTED],
         targets=sorted({sample.target for sample in samples}) if not target else (),
-        place=past.place,
+        place=words.place,
     )

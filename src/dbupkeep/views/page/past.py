@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from urllib.parse import unquote
 
 from dbupkeep.estimates import Measurement
 from dbupkeep.jobs import Job
@@ -60,17 +59,12 @@ class Regrowth:
     @property
     def name(self) -> str:
         """What people call it."""
-        return " ".join(filter(None, (place(self.target), self.object)))
+        return " ".join(filter(None, (words.place(self.target), self.object)))
 
     @property
     def picture(self) -> Svg:
         """Its size over time."""
         return sparkline(self.sizes, title=f"size of {self.name}")
-
-
-def place(target: str) -> str:
-    """A target's name without its way: the file, or the database of a server."""
-    return unquote(target.rpartition("/")[2] or target, errors="surrogateescape")
 
 
 def tallies(runs: Iterable[Job], samples: Sequence[Measurement], gained: Callable[[Job], int]) -> Sequence[Tally]:
@@ -152,7 +146,7 @@ def _sizes(times: Iterable[Measurement]) -> Iterator[tuple[float, float]]:
 
 def _point(sample: Measurement, predicted: float, actual: float, of: str) -> Point:
     told = words.duration if of == "seconds" else words.size
-    name = " ".join(filter(None, (sample.operation.value, place(sample.target), sample.object)))
+    name = " ".join(filter(None, (sample.operation.value, words.place(sample.target), sample.object)))
     note = words.listed(
         [
             words.name(name),

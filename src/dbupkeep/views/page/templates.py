@@ -36,7 +36,7 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters.update(
-        name=words.name, size=words.size, duration=words.duration, share=words.share, moment=words.moment,
+        name=words.name, places=words.places, size=words.size, duration=words.duration, share=words.share, moment=words.moment,
         rfc3339=_rfc3339, prose=prose, state=state, took=took,
     )  # fmt: skip
     made.globals.update(
