@@ -71,6 +71,19 @@ def test_a_saved_plan_is_applied_as_it_is_and_refused_when_it_no_longer_fits(cli
     assert cli("run", "--plan", saved).code == 0
 
 
+def test_what_was_planned_cannot_be_narrowed_afterwards(cli: Cli, newest: Workbench) -> None:
+    newest.bloat("a")
+    newest.bloat("b")
+    saved = cli("plan", newest.database.url, *BOTH, "--save", "--json").json["id"]
+    for arguments in (("-t", "a"), ("--operations", "vacuum"), ("--force",), ("--exclude", "b")):
+        done = cli("run", "--plan", saved, *arguments)
+        assert done.code == 2, done.err
+        assert arguments[0] in done.err
+    assert len(newest.due(Operation.VACUUM)) == 2, "nothing was done"
+    assert cli("run", "--resume", "-t", "a").code == 2
+    assert cli("run", "--plan", saved, "-j2").code == 0
+
+
 def test_a_locked_table_is_deferred(cli: Cli, newest: Workbench) -> None:
     newest.bloat()
     with holding(newest.database, "LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE"):

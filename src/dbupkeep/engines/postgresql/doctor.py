@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Finding
 from dbupkeep.engines.postgresql import surroundings, words
+from dbupkeep.engines.postgresql.extensions import AMCHECK, PGSTATINDEX, READY
 from dbupkeep.engines.postgresql.versions import NEWEST_KNOWN, Version
 from dbupkeep.logs import printable
 
@@ -133,7 +134,11 @@ def _extensions(handle: Handle) -> Iterator[Finding]:
     there = {row["name"]: row for row in handle.rows("extensions", {"names": list(EXTENSIONS)})}
     for name, use in EXTENSIONS.items():
         row = there.get(name)
-        if row and row["installed"]:
+        needed = next((each for each in (AMCHECK, PGSTATINDEX) if each.name == name), None)
+        lack = needed.state(handle) if needed and row and row["installed"] else READY
+        if row and lack != READY:
+            yield Finding(subject=name, ok=False, message=f"{row['installed']} is installed, and of no use", hint=lack)
+        elif row and row["installed"]:
             yield Finding(subject=name, ok=True, message=f"{row['installed']} is installed; {use}")
         elif row:
             yield Finding(

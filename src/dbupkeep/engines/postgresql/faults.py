@@ -59,6 +59,8 @@ def error_of(error: psycopg.Error, what: str = "") -> UpkeepError:
     text = printable(error.diag.message_primary or "")
     if not code:
         return _lost(text or "the server closed the connection, or the network did")
+    if error.diag.context and code[:2] in _OF_NAMES:
+        return _inside(text, printable(error.diag.context))
     make = _BY_STATE.get(code) or _BY_CLASS.get(code[:2])
     if make:
         return make(text)
@@ -183,6 +185,16 @@ def _full(text: str) -> OperationError:
     )
 
 
+def _inside(text: str, where: str) -> OperationError:
+    """Of a name that a function could not resolve: nothing that was to be worked on is gone, or not ours to work on."""
+    return OperationError(
+        "a function that the server had to call failed",
+        why=f"{text}; {where.splitlines()[0]}",
+        hint="an index or a statistics object calls it; maintenance looks for names in pg_catalog alone: give it its own,"
+        " ALTER FUNCTION ... SET search_path = public",
+    )
+
+
 def _gone(text: str) -> Gone:
     return Gone("the object is gone", why=text, hint="plan again; nothing was changed")
 
@@ -229,6 +241,9 @@ _BY_STATE: Mapping[str, Make] = {
     "XX001": _damaged,
     "XX002": _damaged,
 }
+
+_OF_NAMES = ("42", "3F")
+"""Classes of codes that say something of what a statement names: the one that was sent, or one inside a function."""
 
 _BY_CLASS: Mapping[str, Make] = {"08": _lost, "53": _exhausted, "58": _damaged}
 

@@ -93,7 +93,7 @@ def _item_lines(item: PlanItem, terminal: Terminal) -> Iterator[str]:
     yield from _labelled("locks", item.locks, terminal)
     for need in item.space:
         free = f"{words.size(need.available)} free" if need.available is not None else "free space unknown"
-        text = f"{words.size(need.needed)} for the {need.purpose} in {words.name(need.folder)} ({free})"
+        text = f"{words.size(need.needed)} for the {need.purpose.removeprefix('the ')} in {words.name(need.folder)} ({free})"
         yield from _labelled("space", f"{text} {'✓' if need.enough else '✗ not enough'}", terminal)
     yield from _notice_lines(item.notices, terminal)
 

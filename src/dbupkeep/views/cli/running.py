@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from dbupkeep.clock import new_id
 from dbupkeep.config import RETENTION
@@ -81,6 +82,8 @@ def run(
     """
     if bool(targets) + bool(plan_id) + bool(resume) != 1:
         raise UsageError("nothing to run was named", hint="give databases or a job's name, or --plan ID, or --resume")
+    if plan_id or resume:
+        _refuse_choice(choice)
     with console.app(lease=lease) as app:
         if resume:
             root = resumed(console, app, resume)
@@ -97,6 +100,18 @@ def run(
         if detach:
             return submitted(console, app, root)
         return execute(console, app, root, slots=slots or default_slots(), events=events)
+
+
+def _refuse_choice(choice: Mapping[str, object]) -> None:
+    """Refuse what would be passed over: a plan, and a run that goes on, are what they were when they were made."""
+    context = click.get_current_context()
+    given = [name for name in choice if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    options = {option.name: option.opts[0] for option in context.command.params}
+    if given:
+        raise UsageError(
+            f"{', '.join(str(options[name]) for name in given)} cannot be said of what was planned before",
+            hint="plan anew with it, and run that",
+        )
 
 
 def default_slots() -> int:

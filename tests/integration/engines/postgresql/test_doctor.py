@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -63,3 +63,16 @@ def test_a_role_is_told_which_rights_it_lacks(bench: Workbench) -> None:
     assert "pg_statistic" in poor["sight of statistics"].hint
     assert "does not need" in rich["role"].message
     bench.database.execute("DROP ROLE poor")
+
+
+def test_a_role_is_told_which_function_it_may_not_call(postgresql: Callable[[int], Server]) -> None:
+    bench = Workbench(database=postgresql(15).create())
+    bench.database.execute("CREATE EXTENSION amcheck", "DROP ROLE IF EXISTS poor", "CREATE ROLE poor LOGIN")
+    told = findings(bench, user="poor")["amcheck"]
+    assert not told.ok
+    assert "GRANT EXECUTE ON FUNCTION public.bt_index_check" in told.hint
+    bench.database.execute("GRANT EXECUTE ON FUNCTION bt_index_check(regclass, boolean) TO poor")
+    assert findings(bench, user="poor")["amcheck"].ok
+    bench.database.drop()
+    with bench.database.server.connect() as connection:
+        connection.execute("DROP ROLE poor")
