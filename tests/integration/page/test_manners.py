@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from dbupkeep.access import Access, Role
 from dbupkeep.config import Config
@@ -115,6 +115,32 @@ def test_the_trail_names_databases_without_their_way(site: Site, visit: Visit) -
     cell = page.locator("tr", has_text="skip").locator("td.name").last
     expect(cell).to_have_text(f"{discovery.id} · survey of tenants")
     expect(cell).to_have_attribute("title", "discovery:scripted:///srv/tenants")
+
+
+def test_a_page_that_is_turned_away_for_now_comes_again(site: Site, visit: Visit) -> None:
+    visitor = visit(site.url)
+    page = visitor.comes()
+    expect(page.locator(".line")).to_have_text("live")
+    turned_away: list[str] = []
+
+    def turn_away(route: Route) -> None:
+        """Once each: the stream, and the look for what has changed."""
+        kind = route.request.resource_type
+        if kind in turned_away or kind not in ("eventsource", "fetch"):
+            route.continue_()
+        else:
+            turned_away.append(kind)
+            route.fulfill(status=429, headers={"Retry-After": "1"})
+
+    page.route("**", turn_away)
+    page.reload()
+    expect(page.locator(".line")).to_have_text("connection lost; trying again")
+    expect(page.locator(".line")).to_have_text("live")
+    site.submit("late.db")
+    expect(page.locator("table.runs")).to_contain_text("late.db")
+    assert sorted(turned_away) == ["eventsource", "fetch"]
+    assert all("429" in said for said in visitor.complaints)
+    visitor.complaints.clear()  # a browser notes what it was refused
 
 
 def test_keys(troubled: Site, visit: Visit) -> None:

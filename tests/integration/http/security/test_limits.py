@@ -124,6 +124,17 @@ def test_there_are_only_so_many_event_streams(serve: Serve, monkeypatch: pytest.
             assert stream.fileno() > 0
 
 
+def test_opening_a_stream_is_a_request_and_having_one_is_none(serve: Serve) -> None:
+    now = Hand()
+    client = serve(limits=Limits(now, per_caller=Rate(burst=3, each_second=1), in_all=WIDE))
+    with closing(opened(client, "viewer")), closing(opened(client, "viewer")):
+        assert [client.get(READ, role="viewer").status for _ in range(2)] == [404, 429]
+        now.at += 1
+        assert [client.get(READ, role="viewer").status for _ in range(2)] == [404, 429]
+        answer = client.get(STREAM, role="viewer")
+        assert (answer.status, answer.header("retry-after")) == (429, "1")
+
+
 def again(client: Client) -> socket.socket:
     """A stream, once the server has seen that another one is closed."""
     deadline = time.monotonic() + 40

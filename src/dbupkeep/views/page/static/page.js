@@ -80,29 +80,34 @@ async function look() {
     if (document.hidden) break; // looked at when it is seen again
     wanted = false;
     const began = performance.now();
+    let later = 0;
     try {
-      await replace();
+      later = await replace();
     } catch {
       // The stream says whether the line is lost, and its return has us look again.
     }
+    wanted ||= later > 0;
     lookedAt = performance.now();
-    pause = Math.max(OFTEN, REST * (lookedAt - began));
+    pause = Math.max(OFTEN, REST * (lookedAt - began), 1000 * later);
   }
   looking = false;
 }
 
+// Returns the seconds after which to try again where the service turns us away for now: nothing else might have us look.
 async function replace() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
   if (answer.redirected && new URL(answer.url).pathname === `${root}login`) {
     location.reload(); // the session has ended
-    return;
+    return 0;
   }
-  if (!answer.ok) return;
+  if (answer.status === 429 || answer.status === 503) return Number(answer.headers.get("Retry-After")) || 5;
+  if (!answer.ok) return 0;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const content = fresh.getElementById("main");
-  if (!content) return;
+  if (!content) return 0;
   if (fresh.title !== document.title) document.title = fresh.title;
   morph(main, content);
+  return 0;
 }
 
 // --- The stream -----------------------------------------------------------------------------------------------------------
