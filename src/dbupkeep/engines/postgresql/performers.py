@@ -42,7 +42,8 @@ PERFORMERS: Mapping[Operation, tuple[str, str]] = {
     ),
     Operation.REINDEX: (
         "reindex",
-        "REINDEX CONCURRENTLY per index: invalid ones first, then those that would lose 30 % and have 64 MiB",
+        "REINDEX CONCURRENTLY per index: invalid ones first, then those that would lose 30 % and have 64 MiB; small ones"
+        " in groups",
     ),
     Operation.CHECK: (
         "check",
