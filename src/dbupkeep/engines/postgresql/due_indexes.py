@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,10 +84,9 @@ def indexes_due(q: Inquiry, indexes: Iterable[ObjectFacts]) -> list[Due]:
     return sorted((due for index in indexes if (due := _due(q, index)) is not None), key=_order)
 
 
-def shares(q: Inquiry, dues: Sequence[Due], alone: Sequence[Due]) -> list[Share]:
+def shares(q: Inquiry, dues: Sequence[Due], alone: Callable[[Due], bool]) -> list[Share]:
     """In their order; small indexes of small tables share items, once there are enough of them, but for those `alone`."""
-    apart = {id(due) for due in alone}
-    small = [due for due in dues if id(due) not in apart and _is_small(q, due)]
+    small = [due for due in dues if _is_small(q, due) and not alone(due)]
     if len(small) < max(2, q.threshold("group_from")):
         small = []
     groups: dict[str, list[Due]] = defaultdict(list)

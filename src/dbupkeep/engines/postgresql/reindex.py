@@ -38,8 +38,7 @@ def propose(q: Inquiry) -> list[Proposal]:
     """Decide by validity, damage, collations and bloat. Pure."""
     indexes = q.tables(KIND)
     dues = indexes_due(q, indexes)
-    alone = [due for due in dues if _has_its_own_way(q, due)]
-    found = [_proposal(q, share) for share in shares(q, dues, alone)]
+    found = [_proposal(q, share) for share in shares(q, dues, lambda due: _has_its_own_way(q, due))]
     idle = max(len(indexes), int(q.facts.number("indexes"))) - len(dues)
     return [*found, _idle(q, indexes, idle)] if idle or not found else found
 
@@ -62,7 +61,6 @@ def _has_its_own_way(q: Inquiry, due: Due) -> bool:
         or _not_concurrently(q, due.index)
         or _refusal(q, due)
         or _in_the_way(q, [table_of(due.index)])
-        or _no_room(q, _needs(q, [due]))
     )
 
 
