@@ -46,6 +46,13 @@ def test_no_text_becomes_code_and_no_bytes_become_objects(path: Path) -> None:
             assert node.module.partition(".")[0] not in READS_OBJECTS, f"line {node.lineno}"
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("engines/postgresql/*.py")), ids=lambda path: path.stem)
+def test_no_backend_of_a_server_gets_a_signal_of_the_system(path: Path) -> None:
+    """One that is killed takes all the others with it: they are cancelled and ended by SQL alone."""
+    called = {dotted(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    assert not called & {"os.kill", "os.killpg", "signal.pidfd_send_signal"}
+
+
 WITHOUT_NETWORK = """
 import importlib, sys
 

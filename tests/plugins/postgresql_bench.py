@@ -75,7 +75,7 @@ class Workbench:
         **config: Setting,
     ) -> list[Proposal]:  # fmt: skip
         policy = policy or Policy()
-        facts = self.facts(operation, user=user, policy=policy, **config)
+        facts = self.facts(operation, user=user, force=policy.force, policy=policy, **config)
         scope = self._scope((operation,), config, policy)
         return list(self.engine.assess(facts, policy, history or History(), scope))
 

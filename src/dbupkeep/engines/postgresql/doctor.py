@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _LONG = 300.0
 _LAG_BYTES, _LAG_SECONDS = 64 * 1024 * 1024, 10.0
 
+_GRANTS = {
+    "sees_sessions": "GRANT pg_monitor",
+    "sees_statistics": "GRANT SELECT ON pg_statistic",
+    "reaches_toast": "GRANT USAGE ON SCHEMA pg_toast",
+}
+
 EXTENSIONS = {
     "amcheck": "CHECK wants it",
     "pgstattuple": "index bloat is measured exactly with it, and estimated without",
@@ -107,7 +113,7 @@ def _rights(handle: Handle) -> Iterator[Finding]:
         f"GRANT pg_maintain TO {role}, or GRANT MAINTAIN ON those tables"
         if handle.identity.version.has(17)
         else f"make {role} a member of their owner; before PostgreSQL 17 nothing less will do"
-    )
+    ) + "; and USAGE on their schemas"
     yield Finding(
         subject="rights on tables",
         ok=permitted == tables,
@@ -117,9 +123,10 @@ def _rights(handle: Handle) -> Iterator[Finding]:
     for name, subject, lack in (
         ("sees_sessions", "sight of sessions", "who blocks or holds back dead rows is only partly seen"),
         ("sees_statistics", "sight of statistics", "missing statistics are only told by counters"),
+        ("reaches_toast", "TOAST tables", "their indexes cannot be rebuilt"),
     ):
         good = bool(found[name])
-        hint = f"GRANT pg_monitor TO {role}" if name == "sees_sessions" else f"GRANT SELECT ON pg_statistic TO {role}"
+        hint = f"{_GRANTS[name]} TO {role}"
         yield Finding(subject=subject, ok=True, message="in full" if good else lack, hint="" if good else hint)
 
 

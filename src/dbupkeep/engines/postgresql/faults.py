@@ -171,8 +171,8 @@ def _denied(text: str) -> NotPermitted:
     return NotPermitted(
         "the role may not do this",
         why=text,
-        hint="from PostgreSQL 17 on: GRANT MAINTAIN ON the table, or pg_maintain; before: own the table"
-        " (`dbupkeep doctor` checks)",
+        hint="from PostgreSQL 17 on: GRANT MAINTAIN ON the table, or pg_maintain; before: own the table; and USAGE on its"
+        " schema (`dbupkeep doctor` checks)",
     )
 
 

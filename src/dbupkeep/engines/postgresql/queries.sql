@@ -107,10 +107,10 @@ SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.kind::tex
    AND greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NULL
 
 -- name: permission
-c.relowner = ANY (m.roles) OR m.owns AND NOT c.relisshared
+(c.relowner = ANY (m.roles) OR m.owns AND NOT c.relisshared) AND has_schema_privilege(c.relnamespace, 'USAGE')
 
 -- name: permission_17
-has_table_privilege(c.oid, 'MAINTAIN') OR m.owns AND NOT c.relisshared
+(has_table_privilege(c.oid, 'MAINTAIN') OR m.owns AND NOT c.relisshared) AND has_schema_privilege(c.relnamespace, 'USAGE')
 
 -- name: role
 SELECT array_agg(r.oid) AS roles,
@@ -193,7 +193,8 @@ SELECT oid::bigint AS oid, pg_table_size(oid) AS bytes, pg_indexes_size(oid) AS 
   FROM unnest(%(oids)s::oid[]) AS oid
 
 -- name: horizon
--- Who keeps dead rows from being removed, the oldest first: sessions, prepared transactions, slots, standbys.
+-- Who keeps dead rows from being removed, the oldest first: sessions, prepared transactions, slots, standbys. A snapshot is
+-- as old as the oldest transaction that was open then: of equal ones the one that is open for longest is the cause.
 SELECT 'session' AS kind, a.pid, a.usename::text AS role, a.application_name AS name, a.state,
        extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start))::float8 AS seconds,
        greatest(age(a.backend_xmin), age(a.backend_xid)) AS age, a.datname::text AS database
@@ -213,7 +214,7 @@ UNION ALL
 SELECT 'standby', r.pid, r.usename::text, r.application_name, r.state, NULL, age(r.backend_xmin), NULL
   FROM pg_stat_replication r
  WHERE r.backend_xmin IS NOT NULL
- ORDER BY age DESC NULLS LAST
+ ORDER BY age DESC NULLS LAST, seconds DESC NULLS LAST
  LIMIT 20
 
 -- name: at_work
@@ -305,7 +306,8 @@ SELECT count(*) AS files, coalesce(sum(f.size), 0)::bigint AS bytes, max(f.folde
 -- name: rights
 SELECT count(*) AS tables, count(*) FILTER (WHERE {{permission}}) AS permitted,
        pg_has_role('pg_read_all_stats', 'USAGE') AS sees_sessions,
-       has_table_privilege('pg_catalog.pg_statistic', 'SELECT') AS sees_statistics
+       has_table_privilege('pg_catalog.pg_statistic', 'SELECT') AS sees_statistics,
+       has_schema_privilege('pg_toast', 'USAGE') AS reaches_toast
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN ({{role}}) m
  WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 
@@ -365,7 +367,7 @@ SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, x.re
        (SELECT min(k) FROM unnest(i.indcollation) AS k WHERE k = ANY (%(collations)s::oid[]))::bigint AS collation,
        t.reltuples::float8 AS rows, pg_stat_get_live_tuples(t.oid) AS live, pg_stat_get_dead_tuples(t.oid) AS dead,
        pg_stat_get_mod_since_analyze(t.oid) AS modified, pg_stat_get_ins_since_vacuum(t.oid) AS inserted,
-       {{permission}} AS permitted, pg_has_role(x.relowner, 'USAGE') AS owned,
+       {{permission}} AND has_schema_privilege(x.relnamespace, 'USAGE') AS permitted, pg_has_role(x.relowner, 'USAGE') AS owned,
        CASE WHEN NOT i.indisvalid THEN obj_description(i.indexrelid, 'pg_class') END AS comment,
        CASE WHEN NOT i.indisvalid THEN (
          SELECT array_agg(y.relname::text) FROM pg_index j JOIN pg_class y ON y.oid = j.indexrelid

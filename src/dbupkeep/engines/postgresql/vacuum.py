@@ -105,7 +105,7 @@ def denied(q: Inquiry, refused: Sequence[Due]) -> Proposal:
                 Notice(
                     code="not_permitted",
                     message=f"{q.facts.values.get('role')} may not maintain {words.listed(names)}",
-                    hint="GRANT MAINTAIN (from PostgreSQL 17 on), or be a member of their owner",
+                    hint="GRANT MAINTAIN (from PostgreSQL 17 on), or be a member of their owner; and USAGE on their schemas",
                 ),
             ),
         ),

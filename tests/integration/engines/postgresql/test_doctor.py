@@ -61,6 +61,7 @@ def test_a_role_is_told_which_rights_it_lacks(bench: Workbench) -> None:
     assert ("pg_maintain" in hint) == (bench.database.server.version >= 17)
     assert "pg_monitor" in poor["sight of sessions"].hint
     assert "pg_statistic" in poor["sight of statistics"].hint
+    assert "USAGE ON SCHEMA pg_toast" in poor["TOAST tables"].hint
     assert "does not need" in rich["role"].message
     bench.database.execute("DROP ROLE poor")
 

@@ -138,3 +138,21 @@ def test_a_standby_that_keeps_dead_rows_by_its_feedback_is_named(newest: Workben
         assert evidence.effective is Effective.YES
     finally:
         standby.remove()
+
+
+def test_of_those_that_keep_as_much_the_one_that_is_open_for_longest_is_named(bench: Workbench) -> None:
+    """A snapshot is as old as the oldest transaction that was open then: to end it alone would help nobody."""
+    bench.bloat(dead=0)
+    bench.database.execute("CREATE TABLE u (a int)")
+    with bench.database.connect() as other:
+        for statement in ("BEGIN", "INSERT INTO u VALUES (1)", "PREPARE TRANSACTION 'forgotten'"):
+            other.execute(statement)
+    try:
+        with holding(bench.database, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ") as reader:
+            reader.execute("SELECT count(*) FROM u")
+            bench.database.execute("DELETE FROM t WHERE id <= 10000")
+            _, evidence = bench.perform(bench.item(Operation.VACUUM))
+        assert evidence.effective is Effective.NO
+        assert "kept by prepared transaction 'forgotten'" in evidence.reason
+    finally:
+        bench.database.execute("ROLLBACK PREPARED 'forgotten'")
