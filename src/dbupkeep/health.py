@@ -75,7 +75,9 @@ class Sight:
     jobs: tuple[JobSight, ...] = ()
     followers: tuple[FollowerSight, ...] = ()
     workers: int = 0  # worker processes that are alive
+    worker_at: datetime | None = None  # the last sign of life of any
     deliverable: int = 0  # operations that only want a worker
+    running: int = 0  # operations that have begun and not ended
     oldest_pending_at: datetime | None = None
     scheduler_at: datetime | None = None  # its last sign of life
     ledger: str = ""  # what is wrong with it
@@ -148,6 +150,7 @@ def _scheduler(sight: Sight) -> Check:
 
 
 def _workers(sight: Sight) -> Check:
+    """Who carries out, takes over what was lost, and tidies up: no process of a service does that but its workers."""
     since = sight.oldest_pending_at
     age = (sight.now - since).total_seconds() if since and sight.deliverable else None
     if sight.workers:
@@ -155,8 +158,20 @@ def _workers(sight: Sight) -> Check:
     if age is not None and age > STARVED.total_seconds():
         message = f"no worker process is there, and operations wait since {duration(age)}"
         return Check(name="workers", level=Level.CRITICAL, message=message, age_seconds=age)
+    if sight.running:
+        return _deserted(sight)
     level = Level.WARNING if sight.jobs else Level.OK
     return Check(name="workers", level=level, message="no worker process is there", age_seconds=age)
+
+
+def _deserted(sight: Sight) -> Check:
+    """Operations that run, as far as the ledger knows, though whoever began them is gone."""
+    seen = sight.worker_at
+    age = (sight.now - seen).total_seconds() if seen else None
+    gone = f" since {duration(age)}" if age is not None else ""
+    message = f"no worker process is there{gone}, and nobody takes over what one was at ({sight.running} running)"
+    level = Level.CRITICAL if age is None or age > STARVED.total_seconds() else Level.WARNING
+    return Check(name="workers", level=level, message=message, age_seconds=age)
 
 
 def _configuration(sight: Sight) -> Check:

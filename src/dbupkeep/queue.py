@@ -23,7 +23,7 @@ class WorkerProcess:
     id: str  # random for each start
     lanes: tuple[str, ...]  # empty: all
     busy: tuple[str, ...]  # keys of the deliveries it holds
-    alive: bool  # whether its lease is current
+    alive: bool  # whether its lease is current, and it is not known to have ended
     seen_at: datetime
 
 

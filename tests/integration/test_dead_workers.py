@@ -9,10 +9,13 @@ from pathlib import Path
 
 from dbupkeep.app import App
 from dbupkeep.clock import is_gone, mark_of, process_mark
+from dbupkeep.config import Config
 from dbupkeep.definitions import JobDefinition, Step, Target
+from dbupkeep.health import Level
 from dbupkeep.jobs import JobStatus
 from dbupkeep.operations import Operation
 from dbupkeep.testing.scripted import ScriptedEngine
+from dbupkeep.views.condition import condition
 
 HOUR = 3600.0
 
@@ -56,6 +59,20 @@ def test_an_ended_worker_is_not_waited_for(tmp_path: Path) -> None:
     [child] = app.reader.children(parent)
     app.close()
     assert (child.status, child.attempt) == (JobStatus.COMPLETED, 2)
+
+
+def test_health_says_that_nobody_is_there_to_take_over(tmp_path: Path) -> None:
+    app = App(str(tmp_path / "ledger.db"), lease=HOUR, load_engine=lambda _: ScriptedEngine())
+    submitted(app)
+    worker = holding(tmp_path / "ledger.db")
+    (at_work,) = condition(app, Config()).only("workers").checks
+    worker.kill()
+    worker.communicate()
+    (deserted,) = condition(app, Config()).only("workers").checks
+    app.close()
+    assert at_work.level is Level.OK
+    assert deserted.level is Level.WARNING
+    assert "nobody takes over what one was at (1 running)" in deserted.message
 
 
 def test_a_frozen_worker_keeps_its_lease(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class EmbeddedQueue:
                 id=row["id"],
                 lanes=tuple(json.loads(row["lanes"])),
                 busy=tuple(held["key"] for held in sql.all("deliveries_of", worker=row["id"])),
-                alive=row["boot"] == self._boot and row["lease"] >= now,
+                alive=row["boot"] == self._boot and row["lease"] >= now and not is_gone(row["process"]),
                 seen_at=datetime.fromisoformat(row["seen_at"]),
             )
             for row in sql.all("workers")
