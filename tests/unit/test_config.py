@@ -200,6 +200,33 @@ def test_a_password_is_refused_and_not_repeated(file: Path, url: str, place: str
         assert all(word in said for word in ("3: ", "PGPASSFILE", "environment"))
 
 
+TOKENED = "https://hooks.example.org/services/c4n4ry"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        '[jobs.j]\nnotifications = ["{}"]\nsteps = [{{ targets = ["a"] }}]',
+        '[jobs.j]\nsteps = [{{ targets = ["{}"] }}]',
+        '[jobs.j]\nhealthcheck = ["{}"]',
+        '[jobs."{}"]\nnothing = 1',
+        '[notify.n]\nwebhook = "{}"',
+        '[notify.n]\nwebhook = "x{}"\nsecret = "{}"',
+        '[notify.n]\nwebhook = "{}"\nsecret = "env:X"\n"{}" = 1',
+        '[notify.n]\napprise = "{}"',
+        '[notify.n]\nsecret = "c4n4ry"\nwebhook = "https://hooks.example.org/x"',
+        '[notify.n]\nwebhook = "{}',
+        '["{}"]\n["{}"]',
+        "webhook = {}",
+    ],
+)
+def test_what_is_as_good_as_a_password_is_not_repeated(file: Path, place: str) -> None:
+    """Who may only look sees the faults of a configuration."""
+    found = faults(file, "version = 1\n" + place.format(TOKENED, TOKENED))
+    assert found
+    assert "4ry" not in " ".join(found)
+
+
 def test_the_environment_goes_before_the_file(file: Path) -> None:
     file.write_text(f"version = 1\n{MINIMAL}[policies.Very-Gentle]\ncool_off = 5\nmax_attempts = 9\n")
     environ = {

@@ -18,6 +18,7 @@ from dbupkeep.logs import mask, printable
 BIGGEST_FILE = 1_000_000  # bytes
 
 _AS_TOML = re.compile(r"\s*(?:[\[{\"']|(?:true|false|[+-]?[0-9][0-9_]*(?:\.[0-9]+)?)\s*$)")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S+")
 _AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
@@ -65,9 +66,14 @@ def dotted(key: Key) -> str:
     """Write a key as people read it: `jobs.nightly.steps[0].operations[1]`."""
     text = ""
     for part in key:
-        word = printable(mask(str(part)))[:80]
+        word = shown(str(part))
         text += f"[{part}]" if isinstance(part, int) else f".{word}" if text else word
     return text
+
+
+def shown(text: str, *, width: int = 80) -> str:
+    """A name as a fault may repeat it. A url where a name is wanted is cut: what follows may be as good as a password."""
+    return _URL.sub(r"\1…", printable(mask(text)))[:width]
 
 
 def _text(path: Path) -> str:
@@ -116,7 +122,7 @@ def _syntax(message: str, last: int) -> tuple[str, str]:
 
 
 def _sentence(text: str) -> str:
-    plain = printable(mask(text))[:200]
+    plain = shown(text, width=200)
     return f"this is not TOML: {plain[:1].lower()}{plain[1:]}"
 
 

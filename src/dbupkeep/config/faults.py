@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dbupkeep.config.document import Document, dotted
+from dbupkeep.config.document import Document, dotted, shown
 from dbupkeep.config.locate import Path as Key
 from dbupkeep.config.models import Names, Unknown, keys_at
 from dbupkeep.config.names import near_miss
@@ -91,7 +91,7 @@ def _fault(key: Key, kind: str, context: Mapping[str, Any], value: object, names
     error = context.get("error")
     if isinstance(error, Unknown):
         near = near_miss(error.name, names.get(error.kind) or ())
-        return Fault(key, key, f'unknown {error.kind} "{_shown(error.name)}"{near}')
+        return Fault(key, key, f'unknown {error.kind} "{shown(error.name)}"{near}')
     if kind == "extra_forbidden":
         return Fault(key, key[:-1], _unknown_key(key, value))
     if kind == "missing":
@@ -110,11 +110,7 @@ def _unknown_key(key: Key, value: object) -> str:
         except UpkeepError as error:
             return f'{printable(mask(error.message))}; {error.hint}; a step says what it does by its "action"'
         return 'a step has no job type; it says what it does by its "action"'
-    return f'unknown key "{_shown(name)}"{near_miss(name, keys_at(key[:-1]))}'
-
-
-def _shown(text: str) -> str:
-    return printable(mask(text))[:80]
+    return f'unknown key "{shown(name)}"{near_miss(name, keys_at(key[:-1]))}'
 
 
 def _leaves(value: object, key: Key) -> Iterator[tuple[Key, object]]:
