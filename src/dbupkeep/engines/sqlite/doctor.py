@@ -48,7 +48,7 @@ def _rights(handle: Handle) -> Iterator[Finding]:
         ok=writable,
         message="file and folder can be written"
         if writable
-        else "file or folder is read-only: it can only be surveyed",
+        else "file or folder is read-only: it can only be surveyed and checked",
         hint="" if writable else "run as their owner",
     )
 

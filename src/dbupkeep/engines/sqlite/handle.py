@@ -186,6 +186,12 @@ class Handle:
                 kind=Kind.REPLACED,
             )
 
+    def is_still(self) -> bool:
+        """Whether nobody opened the file, or wrote to it, since this handle did."""
+        then, now = self.place, examine(self.path)
+        alone = (now.size_beside("-wal") or 0) == self.wal_bytes and now.size_beside("-shm") is None
+        return alone and (now.inode, now.bytes, now.modified_ns) == (then.inode, then.bytes, then.modified_ns)
+
     # --- stopping ---
 
     def watch(self, other: apsw.Connection | None = None) -> None:
@@ -311,6 +317,6 @@ def _read_only(path: Path) -> Refused:
     return Refused(
         f"{path} is read-only",
         why="its mode, its folder or its file system does not let this user write",
-        hint="make the file and its folder writable, or run as their owner; it can be surveyed as it is",
+        hint="make the file and its folder writable, or run as their owner; it can be surveyed and checked as it is",
         kind=Kind.READ_ONLY,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from dbupkeep.engines.sqlite.openers import openers_of
 from dbupkeep.engines.sqlite.paths import path_of
 from dbupkeep.engines.sqlite.survey import look
 from dbupkeep.engines.sqlite.waits import Waits
-from dbupkeep.errors import Busy
+from dbupkeep.errors import Busy, Interrupted, Kind, Refused, UpkeepError
 from dbupkeep.facts import DatabaseFacts
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
@@ -57,7 +58,14 @@ class SqliteSession:
         real = Path(os.path.realpath(path))  # of a loop of links it makes something, and `examine` refuses that
         if real != path.absolute():
             self.given = self.given or str(path)
-        self.handle = Handle(real, View.WORK if purpose is Purpose.WORK else View.READ)
+        self._refused: Refused | None = None  # what all but a check is, where the file cannot be written
+        try:
+            self.handle = Handle(real, View.WORK if purpose is Purpose.WORK else View.READ)
+        except Refused as error:
+            if error.kind is not Kind.READ_ONLY:
+                raise
+            self._refused = error
+            self.handle = Handle(real, View.READ)
 
     def survey(self, scope: Scope) -> DatabaseFacts:
         """Read what a plan needs to know."""
@@ -68,11 +76,13 @@ class SqliteSession:
         return facts
 
     def run(self, item: PlanItem, report: Report) -> Work:
-        """Do the item."""
+        """Do the item. A check is done on a file that cannot be written too; nothing else is."""
+        if self._refused is not None and item.operation is not Operation.CHECK:
+            raise self._refused
         self.handle.check_same(item)
         self.handle.tell = Statements(report)
         try:
-            with self.handle.one_item():
+            with self.handle.one_item(), self._undisturbed():
                 work = PERFORMERS[item.operation].run(self.handle, item, Waits(report, self.handle), self.tag)
                 return replace(work, values={**work.values, "lock_wait_seconds": round(self.handle.waited, 3)})
         except Busy as error:
@@ -94,6 +104,8 @@ class SqliteSession:
 
     def recover(self, item: PlanItem, tag: str, notes: Sequence[str] = ()) -> Evidence | None:
         """Clean up after a lost attempt; opening the file has rolled its transaction back already."""
+        if self._refused is not None:  # it could not write either
+            return None
         renewed = rewrite.mend(self.handle, item, tag, notes)
         found = leftovers.recover(self.handle, item, tag, done=renewed is not None)
         return replace(found, values={**found.values, **renewed}) if found and renewed else found
@@ -109,6 +121,23 @@ class SqliteSession:
     def close(self) -> None:
         """End the session; safe to repeat."""
         self.handle.close()
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Raise `Busy` in place of what was read without a lock while somebody else opened the file, or wrote to it."""
+        fault: UpkeepError | None = None
+        try:
+            yield
+        except UpkeepError as error:
+            fault = error
+        if self.handle.view.quiet and not isinstance(fault, Interrupted) and not self.handle.is_still():
+            raise Busy(
+                f"{self.handle.path} was opened by another program while it was read",
+                why="nobody had it open before, and it cannot be locked by who may not write beside it",
+                hint="try again when that program is either running or stopped",
+            ) from fault
+        if fault is not None:
+            raise fault
 
     def _named(self, error: Busy) -> Busy:
         """The same error, with who is known to be in the way."""

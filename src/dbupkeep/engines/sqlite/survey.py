@@ -15,7 +15,6 @@ from dbupkeep.engines.sqlite.alone import obstacle
 from dbupkeep.engines.sqlite.faults import is_hot_journal, told
 from dbupkeep.engines.sqlite.handle import Handle, View
 from dbupkeep.engines.sqlite.openers import Doing, Openers, openers_of
-from dbupkeep.engines.sqlite.paths import examine
 from dbupkeep.engines.sqlite.schema import Entry, Lacking
 from dbupkeep.engines.sqlite.space import room_for
 from dbupkeep.errors import Busy, Damaged, Refused
@@ -48,7 +47,7 @@ def look(handle: Handle, scope: Scope, *, target: str, given: str = "") -> tuple
                 raise
             handle = _reopen(handle, View.STILL)
             seen = _read_hot(handle, scope)
-        if not handle.view.quiet or seen.values["hot_journal"] or _still(handle):
+        if not handle.view.quiet or seen.values["hot_journal"] or handle.is_still():
             break
         if attempt == _TRIES:
             raise Busy(
@@ -58,13 +57,6 @@ def look(handle: Handle, scope: Scope, *, target: str, given: str = "") -> tuple
         handle = _reopen(handle, View.READ)
     _add_symlink(seen, handle, given)
     return handle, _facts(handle, seen, scope, target)
-
-
-def _still(handle: Handle) -> bool:
-    """Whether nobody opened the file, or wrote to it, since this handle did."""
-    then, now = handle.place, examine(handle.path)
-    alone = (now.size_beside("-wal") or 0) == handle.wal_bytes and now.size_beside("-shm") is None
-    return alone and (now.inode, now.bytes, now.modified_ns) == (then.inode, then.bytes, then.modified_ns)
 
 
 def _reopen(handle: Handle, view: View) -> Handle:
@@ -149,7 +141,7 @@ def _read_size(handle: Handle, seen: _Seen, *, hot: bool) -> None:
         seen.notices.append(
             Notice(
                 code="read_only",
-                message="this user may not write the file or its folder, so all work will be refused",
+                message="this user may not write the file or its folder, so all work but a check will be refused",
                 hint="make both writable, or run as their owner",
             )
         )
