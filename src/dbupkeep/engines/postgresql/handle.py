@@ -338,7 +338,7 @@ class Handle:
                 kind=Kind.CAPABILITY,
             )
         with told("setting up the session failed"):
-            found = self._set_up(connection, version)
+            found = self._set_up(connection, version, connection.info.backend_pid)
         identity = Identity(
             version=version,
             pid=found["pid"],
@@ -353,10 +353,15 @@ class Handle:
         )
         if connection.info.backend_pid != identity.pid:
             pooler.refuse_if_transactions_are_pooled(connection, self._parameters, identity.key)
+            with told("setting up the session failed"):
+                self._set_up(connection, version, identity.pid)
         return identity
 
-    def _set_up(self, connection: psycopg.Connection[Any], version: Version) -> Row:
-        """Settings and introduction in one round trip; a platform may lack the check for dead clients."""
+    def _set_up(self, connection: psycopg.Connection[Any], version: Version, greeted: int) -> Row:
+        """Settings and introduction in one round trip; a platform may lack the check for dead clients.
+
+        Nothing is set for longer than the statement where another process answers than the one that `greeted` us.
+        """
         import psycopg
         from psycopg.rows import dict_row
 
@@ -368,7 +373,7 @@ class Handle:
             try:
                 with connection.cursor(row_factory=dict_row) as cursor:
                     found = cursor.execute(
-                        text, {"names": list(settings), "values": list(settings.values())}
+                        text, {"names": list(settings), "values": list(settings.values()), "greeted": greeted}
                     ).fetchone()  # fmt: skip
             except psycopg.Error as error:
                 if error.sqlstate == WRONG_VALUE and "client_connection_check_interval" in settings:

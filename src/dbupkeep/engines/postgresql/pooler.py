@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from dbupkeep.engines.postgresql.faults import told
 from dbupkeep.errors import Kind, Refused
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ def refuse_if_transactions_are_pooled(
     """
     import psycopg
 
-    with suppress(psycopg.Error), psycopg.connect(**parameters, autocommit=True) as other:  # type: ignore[arg-type] # libpq's
+    try:
+        other = psycopg.connect(**parameters, autocommit=True)  # type: ignore[arg-type] # libpq's
+    except psycopg.Error:  # no connection is left to ask with
+        return
+    with other, told("looking for a pooler failed"):
         seen = {_pid(connection), *(_pid(connection) for _ in range(_TRIES))}
         if len(seen) > 1 or any(_pid(other) in seen or _pid(connection) not in seen for _ in range(_TRIES)):
             raise Refused(
@@ -36,5 +40,6 @@ def refuse_if_transactions_are_pooled(
 
 
 def _pid(connection: psycopg.Connection[Any]) -> int:
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    """Who answers. Nothing is prepared: that would stay with a session of the pool, and fail in the next one."""
+    row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
     return int(row[0]) if row else 0

@@ -2,8 +2,10 @@
 -- Sessions have search_path = pg_catalog.
 
 -- name: introduction
+-- Settings last for the session, unless another process answers than the one that greeted us: that is a pooler, whose session
+-- may be the application's in the next moment, and then they are gone with this statement.
 WITH settings AS MATERIALIZED (
-  SELECT count(set_config(name, value, false)) AS n FROM unnest(%(names)s::text[], %(values)s::text[]) AS s (name, value)
+  SELECT count(set_config(name, value, pg_backend_pid() <> %(greeted)s)) AS n FROM unnest(%(names)s::text[], %(values)s::text[]) AS s (name, value)
 )
 SELECT pg_backend_pid() AS pid,
        current_database()::text AS database,

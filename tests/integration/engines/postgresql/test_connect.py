@@ -265,12 +265,24 @@ def test_services_and_passfiles_are_libpqs_own(
 
 
 def test_a_pool_that_shares_sessions_is_refused_and_one_that_does_not_is_fine(newest_database: Database) -> None:
-    with pooler(newest_database.server, "transaction") as port, pytest.raises(Refused) as raised:
-        connect(f"postgresql://postgres@127.0.0.1:{port}/{newest_database.name}")
-    assert raised.value.kind is Kind.CAPABILITY
-    assert "pooler" in raised.value.what
+    settings = (
+        "SELECT name, setting FROM pg_settings WHERE source = 'session' AND name <> 'application_name' ORDER BY name"
+    )
+    with pooler(newest_database.server, "transaction") as port:
+        through = {"port": port, "application_name": "the application", "prepare_threshold": None}
+        with newest_database.connect(**through) as application:
+            before = application.execute(settings).fetchall()
+        for purpose in (Purpose.SURVEY, Purpose.WORK):
+            with pytest.raises(Refused) as raised:
+                connect(f"postgresql://postgres@127.0.0.1:{port}/{newest_database.name}", purpose=purpose)
+        assert raised.value.kind is Kind.CAPABILITY
+        assert "pooler" in raised.value.what
+        with newest_database.connect(**through) as application:
+            assert application.execute(settings).fetchall() == before, "the application got our settings"
     with pooler(newest_database.server, "session") as port:
-        connect(f"postgresql://postgres@127.0.0.1:{port}/{newest_database.name}").close()
+        session = connect(f"postgresql://postgres@127.0.0.1:{port}/{newest_database.name}")
+        assert session.handle.row("SELECT current_setting('search_path') AS path")["path"] == "pg_catalog"
+        session.close()
 
 
 def test_a_standby_is_looked_at_and_not_worked_on(newest: Workbench) -> None:
