@@ -418,6 +418,16 @@ def test_where_no_table_is_left_that_is_said() -> None:
         assert plan(facts, operation, min_xid_age=9)[0].reason == "no table is as old as was asked for"
 
 
+def test_a_capital_without_quotes_is_a_small_letter_too() -> None:
+    chosen = selection({"table": 'Orders, Sales.*, "Exact"'})
+    assert chosen.takes("public", "orders")
+    assert chosen.takes("public", "Orders")
+    assert chosen.takes("sales", "x")
+    assert chosen.takes("public", "Exact")
+    assert not chosen.takes("public", "exact")
+    assert not chosen.takes("public", "oRders")
+
+
 def test_a_pattern_says_what_fits_it_not() -> None:
     patterns = Patterns.of('orders, sales.*, tmp_*, "odd*", none.orders')
     names = [("public", "orders"), ("sales", "x"), ("public", "odd")]

@@ -133,7 +133,10 @@ def _pattern(text: str) -> Pattern:
 
 
 def _literal(part: str) -> str:
-    """A part of a pattern for `fnmatch`, where `[` is a bracket and no set of characters."""
+    """A part of a pattern for `fnmatch`, where `[` is a bracket and no set of characters.
+
+    Without quotes a capital stands for the small letter too, to which the server and vacuumdb turn it.
+    """
     if part.startswith('"') and part.endswith('"') and len(part) > 1:
         return re.sub(r"([*?\[])", r"[\1]", _read(part))
-    return part.replace("[", "[[]")
+    return re.sub("[A-Z]", lambda capital: f"[{capital[0]}{capital[0].lower()}]", part.replace("[", "[[]"))
