@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.plugins.postgresql import Database, Server
-from tests.plugins.postgresql_bench import Workbench, holding
+from tests.plugins.postgresql_bench import Workbench, holding, until
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Cli
@@ -24,10 +24,10 @@ def german(postgresql: Callable[[int], Server]) -> Iterator[Database]:
     """40 small tables, each with an index whose collation is another version now."""
     database = postgresql(15).create()
     database.execute("CREATE COLLATION german (provider = icu, locale = 'de')")
-    for number in range(40):
-        database.execute(
-            f"CREATE TABLE s{number} (a text COLLATE german UNIQUE)", f"INSERT INTO s{number} VALUES ('ä'), ('z')"
-        )
+    with database.connect() as connection:
+        for number in range(40):
+            connection.execute(f"CREATE TABLE s{number} (a text COLLATE german UNIQUE)")
+            connection.execute(f"INSERT INTO s{number} VALUES ('ä'), ('z')")
     database.execute("UPDATE pg_collation SET collversion = '1' WHERE collname = 'german'")
     yield database
     database.drop()
@@ -56,7 +56,9 @@ def test_groups_are_planned_told_and_done_once(cli: Cli, german: Database) -> No
 
 def test_what_is_in_the_way_of_one_brings_that_one_back(cli: Cli, german: Database) -> None:
     with holding(german, "UPDATE s7 SET a = 'ö' WHERE a = 'ä'"):
-        done = cli("run", german.url, *REINDEX, "--set", "reindex.max_wait=1s", "--set", "reindex.cleanup_wait=200ms")
+        done = cli(
+            "run", german.url, *REINDEX, "--set", "reindex.max_wait=500ms", "--set", "reindex.cleanup_wait=200ms"
+        )
     assert done.code == 4, done.err
     (put_off,) = [job for job in done.json["jobs"] if job["status"] == "deferred"]
     assert list(put_off["result"]["put_off"]) == ["public.s7_a_key"]
@@ -90,8 +92,10 @@ def test_a_cancelled_group_leaves_nothing(cli: Cli, newest: Workbench) -> None:
     for number in range(40):
         newest.database.execute(f"CREATE TABLE s{number} (id int PRIMARY KEY)")
     with holding(newest.database, "INSERT INTO s7 VALUES (1)"):
-        running = cli.start("run", newest.database.url, *REINDEX[:-1], "--force", "--events")
-        running.await_event("job_started")
-        cli("cancel", running.seen[0]["correlation_id"])
+        command = ("run", newest.database.url, *REINDEX[:-1], "--set", "reindex.cleanup_wait=200ms")
+        running = cli.start(*command, "--force", "--events")
+        until(lambda: newest.database.query("SELECT FROM pg_stat_progress_create_index WHERE lockers_total > 0"))
+        cli("cancel", running.await_event("job_started")["correlation_id"])
         running.end()
-    assert newest.database.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid AND indisready") == 0
+    cli("run", newest.database.url, *REINDEX)
+    assert newest.database.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0

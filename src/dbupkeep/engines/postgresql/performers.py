@@ -42,8 +42,7 @@ PERFORMERS: Mapping[Operation, tuple[str, str]] = {
     ),
     Operation.REINDEX: (
         "reindex",
-        "REINDEX CONCURRENTLY per index: invalid ones first, then those that would lose 30 % and have 64 MiB; small ones"
-        " in groups",
+        "REINDEX CONCURRENTLY per index: invalid ones first, then those that lose 30 % and have 64 MiB; small ones in groups",
     ),
     Operation.CHECK: (
         "check",

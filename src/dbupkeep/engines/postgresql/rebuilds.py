@@ -94,10 +94,11 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     there = [name for name in before if name in found]  # what was dropped meanwhile is nobody's fault
     total_before, total = sum(before[name][0] for name in there), sum(found[name]["bytes"] for name in there)
     effective, reason = _judge(item, total_before, total, stale=[name for name in there if name not in new])
-    again = f"; {len(anew)} more were rebuilt since the plan" if anew else ""
+    said = [f"{_counted(len(there))}: {reason}"] if there else []
+    said += [f"{_counted(len(anew))} had been rebuilt since the plan already"] if anew else []
     return Evidence(
         effective=effective,
-        reason=f"{_counted(len(there))}: {reason}{again}",
+        reason="; ".join(said),
         before={"bytes": total_before, "valid": all(before[name][1] for name in there)},
         after={"bytes": total, "valid": all(found[name]["valid"] for name in there)},
         values={"members": json.dumps({name: [before.get(name), _short(row)] for name, row in found.items()})},
@@ -295,7 +296,7 @@ def _keep(work: _Round, watch: Watch, name: str, fault: UpkeepError) -> None:
 
 def _settled(work: _Round, watch: Watch, tracker: rebuild.Tracker, error: UpkeepError) -> UpkeepError | None:
     """Clear up after a rebuild that did not end well; the fault that stays of it, nothing where the index is in place."""
-    name, waited = tracker.intent.name, watch.seen.blocker if watch.seen.gave_up else ""
+    name, waited = tracker.intent.name, watch.seen.blocker if watch.late and watch.seen.gave_up else ""
     patience = _number(work.item, "cleanup_wait")
     done, left = rebuild.settle(work.handle, tracker.intent, seen=tracker.seen, lock_wait=patience)
     work.copies_left += len(left)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -51,12 +51,12 @@ def small(bench: Workbench) -> None:
     )
 
 
-def group(bench: Workbench, **settings: float) -> PlanItem:
-    """All of them in one item: as if their names were of one group."""
+def group(bench: Workbench, names: Sequence[str] = EVERY, **settings: float) -> PlanItem:
+    """All indexes there are in one item: as if their names were of one group."""
     found = bench.due(REINDEX, policy=policy(**settings, group_from=1000))
     one = {each.object: each for each in found}
-    assert set(one) == {f"public.{name}" for name in EVERY}
-    items = [one[f"public.{name}"] for name in EVERY]
+    assert set(one) == {f"public.{name}" for name in names}
+    items = [one[f"public.{name}"] for name in names]
     return dataclasses.replace(
         item_of(items[0]), object="small tables 1", hold="small tables 1", members=tuple(each.object for each in items),
         evidence={
@@ -134,6 +134,26 @@ def test_they_are_planned_in_groups_and_the_same_indexes_alone_hold_the_same(new
         assert newest.perform(item_of(each))[1].effective is Effective.YES
     assert len(rebuilt(newest, before)) == 20
     assert newest.due(REINDEX) == []
+
+
+def test_a_plan_that_is_looked_at_again_names_the_member_that_is_gone(newest: Workbench) -> None:
+    small(newest)
+    item = group(newest)
+    assert newest.drift(item) == ""
+    newest.database.execute("DROP INDEX u_a", "CREATE INDEX u_a ON u (a)")
+    assert newest.drift(item).startswith("public.u_a is gone")
+
+
+def test_done_by_others_meanwhile_there_is_nothing_to_do(newest: Workbench) -> None:
+    small(newest)
+    item = group(newest)
+    newest.database.execute("REINDEX TABLE CONCURRENTLY t", "REINDEX TABLE CONCURRENTLY u")
+    newest.database.execute("REINDEX TABLE CONCURRENTLY v", "REINDEX TABLE CONCURRENTLY w")
+    with counted(newest) as statements:
+        _, evidence = newest.perform(item)
+    assert statements == []
+    assert evidence.effective is Effective.YES
+    assert evidence.reason == "6 indexes had been rebuilt since the plan already"
 
 
 def test_verification_names_the_member_that_is_not_rebuilt(newest: Workbench) -> None:
@@ -224,6 +244,23 @@ def test_a_deadline_holds_for_each_index(newest: Workbench) -> None:
     assert invalid(newest.database) == set()
 
 
+def test_the_clock_begins_anew_with_each_index(newest: Workbench) -> None:
+    newest.database.execute(
+        "CREATE FUNCTION slow(k int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM pg_catalog.pg_sleep(0.008); RETURN k; END $$"
+    )
+    names = [f"s{number}_k" for number in range(5)]
+    for number in range(5):
+        newest.database.execute(
+            f"CREATE TABLE s{number} AS SELECT generate_series(1, 50) AS k",
+            f"CREATE INDEX s{number}_k ON s{number} (slow(k))",
+        )
+    item = group(newest, names, deadline=1.5)
+    work, _ = newest.perform(item)
+    assert work.seconds > 1.5, "together they take longer than one may"
+    assert work.put_off == {}
+
+
 def test_a_table_that_another_of_us_is_on_is_put_off(newest: Workbench) -> None:
     small(newest)
     item, before = group(newest), oids(newest)
@@ -280,6 +317,22 @@ def test_a_member_that_cannot_be_built_fails_alone_and_the_others_have_their_evi
     assert rebuilt(bench, before) == set(EVERY) - {"v_pkey"}
     assert evidence.members.keys() == set(item.members) - {"public.v_pkey"}
     assert invalid(bench.database) == set()
+
+
+def test_what_one_was_stopped_for_is_not_said_of_another(newest: Workbench) -> None:
+    small(newest)
+    item = group(newest, max_wait=1.0)
+    newest.database.execute(
+        "UPDATE pg_index SET indisunique = false WHERE indexrelid = 'v_pkey'::regclass",
+        "INSERT INTO v VALUES (1)",
+        "UPDATE pg_index SET indisunique = true WHERE indexrelid = 'v_pkey'::regclass",
+    )
+    with holding(newest.database, "UPDATE u SET a = 0 WHERE id = 1"):
+        work, _ = newest.perform(item)
+    assert work.put_off.keys() == {"public.u_a", "public.u_pkey"}
+    assert work.fault is not None
+    assert "1 of 6 small indexes were not done: 3 of 6 indexes are done; public.v_pkey: " in work.fault.message
+    assert "waited" not in work.fault.message
 
 
 def test_a_role_without_rights_on_some_tables(newest: Workbench) -> None:
@@ -359,7 +412,7 @@ def test_a_lost_attempt_is_gone_on_with_where_it_was(bench: Workbench, phase: st
                 work = session.run(item, recorder)
             assert len(statements) == 1, "the others are not done again"
             evidence = session.verify(item, work)
-            assert "3 more were rebuilt since the plan" in evidence.reason
+            assert "; 3 indexes had been rebuilt since the plan already" in evidence.reason
         assert evidence.effective is Effective.YES
         assert evidence.members.keys() == set(item.members)
     assert rebuilt(bench, before) == {"u_a", "u_pkey", "v_pkey", "t_k"}
