@@ -1,4 +1,4 @@
-"""How all below a job is ended because somebody asked: by a cancel or a stop.
+"""How all below a job is ended: because somebody asked, by a cancel or a stop; or for now, since its time is over.
 
 The wish is written first, on the job that it was asked of, and from then on nothing new begins below it. What waits is
 then ended a slice at a time, each a transaction of its own: a run over thousands of databases must not keep every other
@@ -7,10 +7,11 @@ writer waiting for seconds. Whoever is cut off in between is followed by the nex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from dbupkeep.events import CancelRequested, JobCancelled, StopRequested
+from dbupkeep.events import CancelRequested, JobCancelled, JobDeferred, StopRequested
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import Place
 from dbupkeep.transaction import Transaction, said_by
@@ -27,6 +28,14 @@ class Reached:
     within: str = ""  # a parent too large for one slice: its children come first
     anew: bool = False  # whether that one was asked just now
     over: bool = False
+
+
+class Slice(Protocol):
+    """What one transaction does below a parent, from where the one before has come to."""
+
+    def __call__(self, step: Transaction, parent_id: str, reached: Reached, *, anew: bool) -> Reached:
+        """Do it, and say how far it has come."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +73,12 @@ class Ending:
         """
         if not self.is_asked(step.known(parent_id)):
             return Reached(over=True)
-        left = SLICE
-        page = step.tx.unended(parent_id, before=reached.before, limit=SLICE)
-        for child in (step.known(each.id) for each in reversed(page)):  # as what came before has left it
-            size = 1 + child.stats.unended
-            if left < SLICE and size > left:
-                return reached
-            reached, left = Reached(before=(child.place, child.id)), left - size
-            if size > SLICE and not child.status.ended:
-                self.ask(step, child)
-                return replace(reached, within=child.id, anew=not self.is_asked(child))
-            self._end(step, child.id, anew=anew)
-        return Reached(before=reached.before, over=len(page) < SLICE)
+
+        def enter(child: Job) -> bool:
+            self.ask(step, child)
+            return not self.is_asked(child)
+
+        return _slice(step, parent_id, reached, lambda job_id: self._end(step, job_id, anew=anew), enter)
 
     def _end(self, step: Transaction, job_id: str, *, anew: bool) -> None:
         """End one job and all below it, in this transaction."""
@@ -98,6 +101,42 @@ class Ending:
                 step.append(job.id, JobCancelled(reason=f"not started: the run was stopped{said_by(self.by)}"))
         elif job.type == JobType.DATABASE_DISCOVERY and not job.cancel_requested:  # it only finds more
             step.append(job.id, CancelRequested(by=self.by))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PuttingOff:
+    """That nothing which waits in a run may begin any more for now: it is deferred, and comes back with the next run."""
+
+    event: JobDeferred
+
+    def go_on(self, step: Transaction, parent_id: str, reached: Reached) -> Reached:
+        """Put off the next slice below a parent; from the last to the first, as when it is ended."""
+        return _slice(step, parent_id, reached, lambda job_id: self._put_off(step, job_id), lambda _: False)
+
+    def _put_off(self, step: Transaction, job_id: str) -> None:
+        job = step.known(job_id)
+        if job.phase is Phase.ORCHESTRATION:
+            for child in reversed(step.tx.unended(job_id)):
+                self._put_off(step, child.id)
+        elif job.status is JobStatus.PENDING:  # still: what came before may have ended it too
+            step.append(job_id, self.event)
+
+
+def _slice(
+    step: Transaction, parent_id: str, reached: Reached, end: Callable[[str], None], enter: Callable[[Job], bool]
+) -> Reached:
+    """Have so many ended below a parent, from the last to the first; `enter` is told of one that is a slice or more itself."""
+    left = SLICE
+    page = step.tx.unended(parent_id, before=reached.before, limit=SLICE)
+    for child in (step.known(each.id) for each in reversed(page)):  # as what came before has left it
+        size = 1 + child.stats.unended
+        if left < SLICE and size > left:
+            return reached
+        reached, left = Reached(before=(child.place, child.id)), left - size
+        if size > SLICE and not child.status.ended:
+            return replace(reached, within=child.id, anew=enter(child))
+        end(child.id)
+    return Reached(before=reached.before, over=len(page) < SLICE)
 
 
 def asked_of(parent: Job) -> Iterator[Ending]:

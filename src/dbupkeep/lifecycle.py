@@ -21,12 +21,13 @@ from dbupkeep.audit import Act, actor
 from dbupkeep.clock import Clock, SystemClock
 from dbupkeep.codec import from_json, rfc3339
 from dbupkeep.definitions import Window
-from dbupkeep.ending import Ending, Reached
+from dbupkeep.ending import Ending, PuttingOff, Reached, Slice
 from dbupkeep.errors import IllegalTransition, Interrupted, UsageError
 from dbupkeep.events import (
     NOTED,
     Event,
     JobCancelled,
+    JobDeferred,
     JobFailed,
     JobRetried,
     JobReturned,
@@ -41,7 +42,7 @@ from dbupkeep.jobs import LEFT_OUT, Delivery, Job, JobStatus, Phase, attempt_tag
 from dbupkeep.ledger import Ledger, Tx, Wait
 from dbupkeep.plans import Source
 from dbupkeep.queue import Queue
-from dbupkeep.transaction import Transaction, expected, poisoned, said_by
+from dbupkeep.transaction import Transaction, act_of_plan, act_of_run, expected, poisoned, said_by
 from dbupkeep.worker import Ended
 
 R = TypeVar("R")
@@ -62,12 +63,6 @@ BLOCKING = "blocking"
 
 MOST_AT_A_TIME = 1024
 """The highest limit of operations at a time, as of a target's `parallel`."""
-
-PLANS = ("plan", "run_plan")
-"""The kinds of documents that are plans to be carried out later."""
-
-NAMED = 3
-"""How many targets an entry of the audit trail names."""
 
 RETRIABLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.DEFERRED)
 
@@ -116,7 +111,7 @@ class Lifecycle:
 
         False, and nothing is written, if it was submitted before or somebody else had the turn.
         """
-        acts = _submitted(submission, actor())
+        acts = act_of_run(submission.jobs[0], sorted(submission.slots), actor())
 
         def work(step: Transaction) -> bool:
             if submission.once and step.tx.get("once", submission.once) is not None:
@@ -151,7 +146,7 @@ class Lifecycle:
                 return False
             for kind, key, document in documents:
                 self._ledger.put(step.tx, kind, key, document)
-                step.acts.extend(_kept(kind, key, document, who))
+                step.acts.extend(act_of_plan(kind, key, document, who))
             return True
 
         return self._transact(work)
@@ -179,7 +174,7 @@ class Lifecycle:
     def begin(self, delivery: Delivery, worker: str) -> Job | None:
         """Claim a delivery's attempt. None when there is nothing to run: it is stale, or was begun before and lost."""
 
-        def work(step: Transaction) -> Job | None:
+        def work(step: Transaction) -> Job | tuple[str, Verdict] | None:
             job = step.tx.job(delivery.job_id)
             if job is None or job.status.ended or job.phase is Phase.ORCHESTRATION:
                 return None
@@ -195,7 +190,11 @@ class Lifecycle:
                 return self._start(step, job, worker)
             return None
 
-        return self._transact(work)
+        begun = self._transact(work)
+        if isinstance(begun, tuple):
+            self._put_off(delivery.job_id, *begun)
+            return None
+        return begun
 
     def stumble(self, delivery: Delivery, worker: str, reason: str) -> None:
         """Count an attempt that a fault of our own kept from beginning: another one, or the end of the job."""
@@ -288,27 +287,9 @@ class Lifecycle:
         """
         return self._act_below("stop", job_id, Ending(cancels=False, by=by))
 
-    def end_below(
-        self,
-        ending: Ending,
-        parent_id: str,
-        reached: Reached | None = None,
-        *,
-        anew: bool = False,
-        most: int | None = None,
-    ) -> None:
+    def end_below(self, ending: Ending, parent_id: str, *, most: int | None = None) -> None:
         """Go on with a cancel or stop that was asked of a parent, by `most` slices (None: to its end). Safe to repeat."""
-        reached = reached or Reached()
-        while not reached.over and (most is None or most > 0):
-            if reached.within:
-                self.end_below(ending, reached.within, anew=reached.anew, most=most)
-            began = self._clock.monotonic()
-            reached = self._transact(
-                partial(ending.go_on, parent_id=parent_id, reached=reached, anew=anew), anyway=True
-            )
-            most = None if most is None else most - 1
-            if not reached.over:
-                time.sleep(min(self._clock.monotonic() - began, LONGEST_BREATH))
+        self._in_slices(ending.go_on, parent_id, Reached(), anew=False, most=most)
 
     def limit(
         self,
@@ -426,12 +407,15 @@ class Lifecycle:
             self._transact(lambda step: step.deliveries.extend(keys[key] for key in sorted(missing)))
         return len(missing)
 
-    def _start(self, step: Transaction, job: Job, worker: str) -> Job | None:
-        """Begin the next attempt of a job, if its run admits it now."""
+    def _start(self, step: Transaction, job: Job, worker: str) -> Job | tuple[str, Verdict] | None:
+        """Begin the next attempt of a job, if its run admits it now; the run, and why, if nothing of it may begin."""
         root = step.known(job.correlation_id)
         verdict = self._admit(step, root, job)
+        if verdict.for_all:
+            return root.id, verdict
+        if verdict.answer is Answer.DEFER:
+            step.append(job.id, JobDeferred(reason=verdict.reason, result=verdict.figures))
         if verdict.answer is not Answer.START:
-            step.put_off(job, verdict)
             return None
         attempt = job.attempt + 1
         event = JobStarted(attempt=attempt, worker=worker, tag=attempt_tag(job.id, attempt))
@@ -469,8 +453,31 @@ class Lifecycle:
         job, reached, anew = self._act(what, job_id, ending.by, work)
         if reached.over:
             return job
-        self.end_below(ending, job_id, reached, anew=anew)
+        self._in_slices(ending.go_on, job_id, reached, anew=anew)
         return self._transact(lambda step: step.known(job_id), anyway=True)
+
+    def _put_off(self, job_id: str, root_id: str, verdict: Verdict) -> None:
+        """Defer all that waits in a run, as long as it holds that nothing of it may begin: a person may say otherwise."""
+        putting_off = PuttingOff(event=JobDeferred(reason=verdict.reason, result=verdict.figures))
+
+        def some(step: Transaction, parent_id: str, reached: Reached, *, anew: bool) -> Reached:  # noqa: ARG001 - of an end
+            if not self._admit(step, step.known(root_id), step.known(job_id)).for_all:
+                return Reached(over=True)
+            return putting_off.go_on(step, parent_id, reached)
+
+        self._in_slices(some, root_id, Reached(), anew=False)
+
+    def _in_slices(self, some: Slice, parent_id: str, reached: Reached, *, anew: bool, most: int | None = None) -> None:
+        """Go on below a parent, a transaction for each slice and a breath between two."""
+        while not reached.over and most != 0:
+            if reached.within:
+                self._in_slices(some, reached.within, Reached(), anew=reached.anew, most=most)
+            began = self._clock.monotonic()
+            work = partial(some, parent_id=parent_id, reached=reached, anew=anew)
+            reached = self._transact(work, anyway=True)
+            most = None if most is None else most - 1
+            if not reached.over:
+                time.sleep(min(self._clock.monotonic() - began, LONGEST_BREATH))
 
     def _act(
         self,
@@ -516,25 +523,6 @@ class Lifecycle:
             return result
 
         return self._ledger.transact(transaction)
-
-
-def _submitted(submission: Submission, who: str) -> Sequence[Act]:
-    """What the audit trail says of a run that somebody starts; nothing of what a run starts itself."""
-    first = submission.jobs[0]
-    if not first.is_root or not who:
-        return ()
-    targets = sorted(submission.slots)
-    more = f" and {len(targets) - NAMED} more" if len(targets) > NAMED else ""
-    detail = {"name": first.name, "plan": first.plan_id, "operations": first.config.get("operations")}
-    known = {name: value for name, value in detail.items() if value}
-    return (Act(who=who, what="run", on=first.id, target=", ".join(targets[:NAMED]) + more, detail=known),)
-
-
-def _kept(kind: str, key: str, document: Mapping[str, Any], who: str) -> Sequence[Act]:
-    """What the audit trail says of a document that somebody keeps: of plans, which are carried out later."""
-    if kind not in PLANS or not who:
-        return ()
-    return (Act(who=who, what="plan_save", on=key, target=str(document.get("name", ""))),)
 
 
 def _stoppable(job: Job) -> Job:

@@ -6,10 +6,10 @@ step's error policy stops what has not started. What became free is released whe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from dbupkeep.admission import Answer, Verdict
 from dbupkeep.audit import Act
 from dbupkeep.errors import IllegalTransition, Kind, OperationError, UnknownName
 from dbupkeep.events import (
@@ -25,6 +25,12 @@ from dbupkeep.events import (
 )
 from dbupkeep.jobs import OFTEN, Delivery, Job, JobStatus, JobType, Outcome, Phase, aggregate
 from dbupkeep.ledger import Change, Ledger, Tx
+
+PLANS = ("plan", "run_plan")
+"""The kinds of documents that are plans to be carried out later."""
+
+NAMED = 3
+"""How many targets an entry of the audit trail names."""
 
 
 class Transaction:
@@ -119,16 +125,6 @@ class Transaction:
             elif self.known(child.id).status is JobStatus.PENDING:  # still: what came before may have ended it too
                 self.append(child.id, event)
 
-    def put_off(self, job: Job, verdict: Verdict) -> None:
-        """Defer a job that may not start, and with it all of its run that may not either; one that waits is left alone."""
-        if verdict.answer is not Answer.DEFER:
-            return
-        event = JobDeferred(reason=verdict.reason, result=verdict.figures)
-        if verdict.for_all:
-            self._end_pending(job.correlation_id, event)
-        else:
-            self.append(job.id, event)
-
     def is_full(self, root: Job, job: Job) -> bool:
         """Whether as many of the run's operations run as its limit says. Finding databases is no operation."""
         if not root.at_a_time or job.type == JobType.DATABASE_DISCOVERY:
@@ -194,6 +190,23 @@ def poisoned(job: Job, reason: str) -> dict[str, str]:
         kind=Kind.POISONED,
     )
     return error.at(operation=str(job.config.get("operation", "")), target=job.target).document()
+
+
+def act_of_run(first: Job, targets: Sequence[str], who: str) -> Sequence[Act]:
+    """What the audit trail says of a run that somebody starts; nothing of what a run starts itself."""
+    if not first.is_root or not who:
+        return ()
+    more = f" and {len(targets) - NAMED} more" if len(targets) > NAMED else ""
+    detail = {"name": first.name, "plan": first.plan_id, "operations": first.config.get("operations")}
+    known = {name: value for name, value in detail.items() if value}
+    return (Act(who=who, what="run", on=first.id, target=", ".join(targets[:NAMED]) + more, detail=known),)
+
+
+def act_of_plan(kind: str, key: str, document: Mapping[str, Any], who: str) -> Sequence[Act]:
+    """What the audit trail says of a document that somebody keeps: of plans, which are carried out later."""
+    if kind not in PLANS or not who:
+        return ()
+    return (Act(who=who, what="plan_save", on=key, target=str(document.get("name", ""))),)
 
 
 def _barred_reason(gate: Job, barred: str) -> str:

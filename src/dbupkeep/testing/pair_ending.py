@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import pytest
+from typing_extensions import override
 
 from dbupkeep import ending
+from dbupkeep.clock import SystemClock
 from dbupkeep.errors import IllegalTransition, LedgerError
 from dbupkeep.events import JobCancelled, JobDeferred
 from dbupkeep.jobs import Delivery, Job, JobStatus
@@ -174,3 +177,67 @@ class EndingTests:
             pair.finish(loose[0], JobDeferred(reason="busy"))
         assert pair.job(loose[0].id).status is (JobStatus.DEFERRED if verb == "stop" else JobStatus.CANCELLED)
         assert pair.job(run.id).outcome == {"cancel": "cancelled", "stop": "stopped"}[verb]
+
+
+class Later(SystemClock):
+    """Two hours on."""
+
+    @override
+    def now(self) -> datetime:
+        """The moment."""
+        return super().now() + timedelta(hours=2)
+
+
+class PuttingOffTests:
+    """The time of a run over thousands of databases is over: what waits is put off a slice at a time."""
+
+    @pytest.fixture
+    def over(self, pair: Handles, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+        """A run that was to have ended an hour ago, as whoever takes `Later` for the time sees it."""
+        monkeypatch.setattr(ending, "SLICE", SIZE)
+        fleet = Fleet(pair)
+        pair.life.limit(fleet.run.id, until=SystemClock().now() + timedelta(hours=1))
+        return fleet
+
+    def test_others_get_their_turn_and_all_is_put_off(self, pair: Handles, other: Handles, over: Fleet) -> None:
+        """By whoever was to begin any of it; what runs goes on, and nothing is barred by what was put off before it."""
+        turns: list[Job] = []
+
+        def turn() -> None:
+            new = family(target=f"fake:///other{len(turns)}")
+            other.life.submit(new.submission)
+            turns.append(other.finish(new.children[0]))
+
+        faults = Faults(turn)
+        life = Lifecycle(FaultyLedger(pair.ledger, faults), pair.queue, Later())
+        faults.at(1, "committed", times=10**6)
+        assert life.begin(next_delivery(over.families[2].children[0]), "w") is None
+        assert len(turns) > len(over.jobs) / SIZE
+        self.check_over(pair, over)
+
+    def test_cut_off_it_is_gone_on_with_by_who_begins_the_next(self, pair: Handles, over: Fleet) -> None:
+        """Nothing begins meanwhile."""
+        faults, life = Faults(), Lifecycle(pair.ledger, pair.queue, Later())
+        broken = Lifecycle(FaultyLedger(pair.ledger, faults), pair.queue, Later())
+        first = next_delivery(over.families[1].children[0])
+        faults.at(3, "committed", times=10**6)
+        with pytest.raises(LedgerError):
+            broken.begin(first, "w")
+        assert 0 < len(over.waiting(pair)) < 15
+        assert life.begin(first, "w") is None
+        self.check_over(pair, over)
+
+    def test_what_a_person_says_meanwhile_counts(self, pair: Handles, other: Handles, over: Fleet) -> None:
+        """A later end leaves the rest as it is."""
+        faults = Faults(lambda: other.life.limit(over.run.id, open_end=True))
+        life = Lifecycle(FaultyLedger(pair.ledger, faults), pair.queue, Later())
+        faults.at(2, "committed")
+        assert life.begin(next_delivery(over.families[1].children[0]), "w") is None
+        assert len(over.waiting(pair)) > SIZE
+
+    def check_over(self, pair: Handles, over: Fleet) -> None:
+        """All that waited is deferred, and the run is once what runs has ended."""
+        waited = [pair.job(child.id) for new in over.families for child in new.children if child.id != over.running.id]
+        assert {job.status for job in waited} == {JobStatus.DEFERRED}
+        pair.life.end(over.running, Ended(event=done()))
+        assert pair.job(over.run.id).outcome == "deferred"

@@ -19,7 +19,7 @@ import pytest
 
 from dbupkeep.testing.pair_control import LimitTests, RepetitionTests, StopTests
 from dbupkeep.testing.pair_delivery import LostWorkerTests, ServingTests
-from dbupkeep.testing.pair_ending import EndingTests
+from dbupkeep.testing.pair_ending import EndingTests, PuttingOffTests
 from dbupkeep.testing.pair_kit import Handles, Opener
 from dbupkeep.testing.pair_life import AttemptTests, ReleaseTests, RequestTests, SubmissionTests, TransitionTests
 from dbupkeep.testing.pair_store import KeepingTests, ReadingTests, TransactionTests
@@ -36,6 +36,7 @@ class LedgerQueueSuite(
     RequestTests,
     StopTests,
     EndingTests,
+    PuttingOffTests,
     LimitTests,
     RepetitionTests,
     TransactionTests,
