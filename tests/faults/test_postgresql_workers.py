@@ -10,18 +10,21 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
 from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Policy, Step
+from dbupkeep.engines.postgresql.inquiry import group_of
+from dbupkeep.facts import ObjectFacts
 from dbupkeep.jobs import Job, JobStatus, Phase
 from dbupkeep.ledger import JobQuery
 from dbupkeep.operations import parse
 from tests.plugins.postgresql import Database
 from tests.plugins.postgresql_bench import Workbench, until
-from tests.plugins.postgresql_phases import invalid, strangers
+from tests.plugins.postgresql_phases import SETUP, held, invalid, strangers
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Processes
@@ -151,3 +154,36 @@ def test_killed_workers_leave_no_index_and_are_never_two_on_one_table(
     assert processes.run("drain", slots=2) == 0
     assert invalid(newest.database) == theirs
     work.app.close()
+
+
+def test_what_a_killed_worker_had_done_of_a_group_is_remembered(processes: Processes, newest: Workbench) -> None:
+    """The last one has its new index when the worker is killed: the attempt after it finds all done, and keeps that."""
+    newest.database.execute(
+        *(each.replace("(1, 2000)", "(1, 200)") for each in SETUP), "ALTER TABLE t DROP CONSTRAINT t_pkey"
+    )
+    beside = next(f"s{n}" for n in count() if group_of(table(f"s{n}")) == group_of(table("t")))
+    newest.database.execute(
+        f"CREATE TABLE {beside} (id int PRIMARY KEY)", f"INSERT INTO {beside} SELECT generate_series(1, 200)"
+    )
+    work = Work(processes, newest, group_from=2)
+    with held(newest.database, "waiting for readers before dropping") as hold:
+        work.submit()
+        worker = processes.start("serve", slots=2)
+        hold.arrive()
+        processes.kill(worker)
+        hold.release()
+    assert processes.run("drain", slots=2) == 0
+    (job,) = [each for each in work.operations() if each.config["operation"] == "reindex" and "object" in each.config]
+    assert (job.status, job.attempt, (job.result or {})["recovered"]) == (JobStatus.COMPLETED, 2, True)
+    (kept,) = [
+        each
+        for each in work.app.reader.measurements()
+        if each.object == job.config["object"] and each.operation == "reindex"
+    ]
+    assert {part.object for part in kept.parts} == {"public.t_k", f"public.{beside}_pkey"}
+    assert invalid(newest.database) == set()
+    work.app.close()
+
+
+def table(name: str) -> ObjectFacts:
+    return ObjectFacts(name=f"public.{name}", kind="table", bytes=0)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbupkeep.estimates import RECENT, History, Measurement
+from dbupkeep.estimates import OF_MEMBERS, RECENT, History, Measurement
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Source
 
@@ -42,6 +44,20 @@ def test_another_operation_or_object_says_nothing() -> None:
     assert History(own=own).seconds(Operation.VACUUM, MB) == (None, Source.UNKNOWN)
     assert History(own=own).last(Operation.VACUUM, "a") is own[0]
     assert History(own=own).last(Operation.VACUUM) is None
+
+
+def test_a_groups_run_is_one_of_each_of_its_members() -> None:
+    each = {"a": {"bytes": 7, "before": 9, "predicted": 4, "version": "2"}, "b": {}}
+    group = replace(measurement(object="small ones", days_ago=2), values={OF_MEMBERS: json.dumps(each)})
+    history = History(own=[measurement(object="a", days_ago=1), group, measurement(object="b", days_ago=3)])
+    assert history.last(Operation.VACUUM, "small ones") is group
+    assert history.last(Operation.VACUUM, "a") is history.own[0], "the newest is its own"
+    last = history.last(Operation.VACUUM, "b")
+    assert last is not None
+    assert (last.at, last.values) == (group.at, {})
+    a, _ = group.parts
+    assert (a.gain, a.predicted_gain, a.values["version"], a.seconds) == (2, 4, "2", 0.0)
+    assert history.seconds(Operation.VACUUM, MB, object="small ones")[1] is Source.HISTORY
 
 
 def test_the_newest_runs_count_and_one_odd_one_does_not() -> None:
