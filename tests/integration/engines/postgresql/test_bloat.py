@@ -11,8 +11,8 @@ from psycopg import sql
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Scope
+from dbupkeep.engines.postgresql.due_indexes import predicted
 from dbupkeep.engines.postgresql.inquiry import Inquiry
-from dbupkeep.engines.postgresql.reindex import predicted
 from dbupkeep.estimates import History
 from dbupkeep.operations import Operation
 from tests.plugins.postgresql import Server
