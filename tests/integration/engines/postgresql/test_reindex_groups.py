@@ -15,8 +15,10 @@ import pytest
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engines.postgresql import rebuilds
+from dbupkeep.engines.postgresql.inquiry import hold_of
 from dbupkeep.errors import Busy, Gone, Interrupted, Kind, Lost, NotPermitted, OperationError
 from dbupkeep.estimates import OF_MEMBERS, History, Measurement
+from dbupkeep.facts import ObjectFacts
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
 from dbupkeep.plans import PlanItem
@@ -55,8 +57,9 @@ def group(bench: Workbench, names: Sequence[str] = EVERY, **settings: float) -> 
     """All indexes there are in one item: as if their names were of one group."""
     found = bench.due(REINDEX, policy=policy(**settings, group_from=1000))
     one = {each.object: each for each in found}
-    assert set(one) == {f"public.{name}" for name in names}
-    items = [one[f"public.{name}"] for name in names]
+    whole = [name if "." in name else f"public.{name}" for name in names]
+    assert set(one) == set(whole)
+    items = [one[name] for name in whole]
     return dataclasses.replace(
         item_of(items[0]), object="small tables 1", hold="small tables 1", members=tuple(each.object for each in items),
         evidence={
@@ -134,6 +137,38 @@ def test_they_are_planned_in_groups_and_the_same_indexes_alone_hold_the_same(new
         assert newest.perform(item_of(each))[1].effective is Effective.YES
     assert len(rebuilt(newest, before)) == 20
     assert newest.due(REINDEX) == []
+
+
+def test_indexes_of_toast_tables_and_partitions_and_strange_names_are_members_too(newest: Workbench) -> None:
+    newest.database.execute(
+        "CREATE TABLE t (a text)",
+        "ALTER TABLE t ALTER a SET STORAGE EXTERNAL",
+        "INSERT INTO t SELECT repeat('x', 3000) FROM generate_series(1, 20)",
+        "CREATE TABLE p (id int) PARTITION BY RANGE (id)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (1000)",
+        "CREATE INDEX p_id ON p (id)",
+        """CREATE TABLE "Strange; ""table"" %s" (id int PRIMARY KEY)""",
+        "VACUUM ANALYZE",
+    )
+    toast = newest.database.value(
+        "SELECT 'pg_toast.' || relname FROM pg_class JOIN pg_index ON indexrelid = oid"
+        " WHERE indrelid = (SELECT reltoastrelid FROM pg_class WHERE oid = 't'::regclass)"
+    )
+    names = [toast, "public.p1_id_idx", 'public."Strange; ""table"" %s_pkey"']
+    one = {each.object: each for each in newest.due(REINDEX, policy=policy(group_from=1000))}
+    assert one.keys() == set(names)
+    assert one[toast].hold == hold_of(ObjectFacts(name="public.t", kind="table", bytes=0))
+    item = group(newest, [name.removeprefix("public.") for name in names])
+    numbers = "SELECT string_agg(indexrelid::text, ' ' ORDER BY indrelid) FROM pg_index WHERE indrelid >= 16384"
+    before = newest.database.value(numbers)
+    _, evidence = newest.perform(item)
+    assert evidence.effective is Effective.YES
+    assert evidence.members.keys() == set(names)
+    now = newest.database.value(numbers)
+    assert [was == new for was, new in zip(before.split(), now.split(), strict=True)].count(True) == 1, (
+        "p_id has no file"
+    )
+    assert invalid(newest.database) == set()
 
 
 def test_a_plan_that_is_looked_at_again_names_the_member_that_is_gone(newest: Workbench) -> None:
