@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 PAGE = 500
 
-SLICES = 20
+SLICES = 8
 """How much of a broken-off cancel or stop one sweep ends: about a second, in which nobody looks after what runs."""
 
 
