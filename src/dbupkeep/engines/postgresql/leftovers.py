@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbupkeep.engine import Evidence, Leftover
-from dbupkeep.engines.postgresql import maintain, needs, orphans, rebuild, rebuilds, remains, rewrite
+from dbupkeep.engines.postgresql import maintain, needs, orphans, rebuild, rebuilt, remains, rewrite
 from dbupkeep.engines.postgresql.due_indexes import DROP
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.errors import Busy, Refused
@@ -75,7 +75,7 @@ def recover(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str] = ())
 
 def _recover_rebuild(handle: Handle, item: PlanItem, notes: Sequence[str]) -> Evidence | None:
     if item.members:
-        return rebuilds.recover(handle, item, notes)
+        return rebuilt.recover(handle, item, notes)
     found = remains.intents(notes, item.object)
     if not found or item.method == DROP:
         return None

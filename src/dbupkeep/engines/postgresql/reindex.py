@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbupkeep.engines.postgresql import blockers, needs, rebuild, rebuilds, remains, room, words
+from dbupkeep.engines.postgresql import blockers, needs, rebuild, rebuilds, rebuilt, remains, room, words
 from dbupkeep.engines.postgresql.due_indexes import (
     BLOCKING,
     CONCURRENTLY,
@@ -50,7 +50,7 @@ def run(handle: Handle, item: PlanItem, report: Report) -> Work:
 
 def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     """Look what became of it."""
-    return rebuilds.verify(handle, item, work) if item.members else rebuild.verify(handle, item, work)
+    return rebuilt.verify(handle, item, work) if item.members else rebuild.verify(handle, item, work)
 
 
 def _has_its_own_way(q: Inquiry, due: Due) -> bool:
