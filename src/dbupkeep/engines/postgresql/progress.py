@@ -65,6 +65,8 @@ def waiting(row: Row, seconds: float) -> str:
     """Who a session waits for, as a sentence; empty when it does not wait for a lock."""
     if row.get("wait_event_type") != "Lock":
         return ""
+    if row.get("prepared"):
+        return f"blocked by prepared transaction {row['prepared']!r} for {seconds:.0f} s"
     if row.get("blocker") is None:
         return f"waiting for a lock for {seconds:.0f} s"
     who = ", ".join(str(row[name]) for name in ("blocker_role", "blocker_name", "blocker_state") if row.get(name))

@@ -324,9 +324,16 @@ SELECT name::text, installed_version AS installed FROM pg_available_extensions W
 SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint END AS bytes
 
 -- name: looking_on
--- What a session of ours is doing, and who is in its way.
+-- What a session of ours is doing, and who is in its way. A prepared transaction has no process: it is found by what it holds.
 SELECT a.state, a.wait_event_type, b.pid AS blocker, b.usename::text AS blocker_role, b.application_name AS blocker_name,
-       b.state AS blocker_state, extract(epoch FROM clock_timestamp() - b.xact_start)::float8 AS blocker_seconds
+       b.state AS blocker_state, extract(epoch FROM clock_timestamp() - b.xact_start)::float8 AS blocker_seconds,
+       CASE WHEN b.pid IS NULL AND a.wait_event_type = 'Lock' AND 0 = ANY (pg_blocking_pids(a.pid)) THEN (
+         SELECT p.gid FROM pg_prepared_xacts p
+           JOIN pg_locks o ON o.pid IS NULL AND o.locktype = 'transactionid' AND o.transactionid = p.transaction
+           JOIN pg_locks h ON h.pid IS NULL AND h.virtualtransaction = o.virtualtransaction
+           JOIN pg_locks w ON w.pid = a.pid AND NOT w.granted AND w.locktype = h.locktype
+            AND w.relation IS NOT DISTINCT FROM h.relation AND w.transactionid IS NOT DISTINCT FROM h.transactionid
+          ORDER BY p.prepared LIMIT 1) END AS prepared
   FROM pg_stat_activity a
   LEFT JOIN LATERAL (
     SELECT * FROM pg_stat_activity o WHERE a.wait_event_type = 'Lock' AND o.pid = ANY (pg_blocking_pids(a.pid))
@@ -637,10 +644,14 @@ SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::
 
 -- name: locks_in_the_way
 -- Who has, or waits for, a lock on a table that maintenance cannot have beside it; the longest first.
-SELECT l.pid, a.usename::text AS role, a.application_name AS name, a.state, a.query, l.mode, l.granted,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds, a.backend_type = 'autovacuum worker' AS auto,
-       a.query LIKE '%%(to prevent wraparound)%%' AS wraparound
+SELECT l.pid, coalesce(a.usename, p.owner)::text AS role, coalesce(a.application_name, p.gid) AS name, a.state, a.query, l.mode,
+       l.granted, extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float8 AS seconds,
+       a.backend_type = 'autovacuum worker' AS auto, a.query LIKE '%%(to prevent wraparound)%%' AS wraparound
   FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+  LEFT JOIN LATERAL (
+    SELECT x.* FROM pg_locks o JOIN pg_prepared_xacts x ON x.transaction = o.transactionid
+     WHERE l.pid IS NULL AND o.pid IS NULL AND o.locktype = 'transactionid' AND o.virtualtransaction = l.virtualtransaction
+     LIMIT 1) p ON true
  WHERE l.locktype = 'relation' AND l.relation = %(oid)s AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND l.pid IS DISTINCT FROM pg_backend_pid()
    AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')

@@ -72,7 +72,8 @@ def _rights(handle: Handle, row: Row) -> Iterator[Finding]:
         return
     role, table = handle.identity.role, told(row["schema"], row["name"])
     grant = f"GRANT MAINTAIN ON {table} TO {role}" if handle.identity.version.has(17) else "be a member of its owner"
-    yield Finding(subject="rights", ok=False, message=f"{role} may not maintain {table}", hint=grant)
+    hint = f"{grant}; and USAGE on its schema"
+    yield Finding(subject="rights", ok=False, message=f"{role} may not maintain {table}", hint=hint)
 
 
 def _locks(handle: Handle, row: Row) -> Iterator[Finding]:
@@ -84,6 +85,8 @@ def _locks(handle: Handle, row: Row) -> Iterator[Finding]:
             hint = "let it finish: it prevents wraparound; VACUUM, ANALYZE and REINDEX wait for it"
         elif lock["auto"]:
             hint = "nothing: autovacuum gives way to maintenance within about a second"
+        elif lock["pid"] is None:
+            hint = f"VACUUM, ANALYZE and REINDEX wait for it: {_ENDING['prepared'].format(name=printable(str(lock['name'])))}"
         else:
             hint = (
                 f"VACUUM, ANALYZE and REINDEX wait for it: SELECT pg_cancel_backend({lock['pid']}) when nobody needs it"

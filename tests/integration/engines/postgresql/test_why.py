@@ -8,7 +8,7 @@ import pytest
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Finding, Purpose
-from dbupkeep.errors import UnknownName
+from dbupkeep.errors import Busy, UnknownName
 from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
 from tests.plugins.postgresql import clone
@@ -73,6 +73,23 @@ def test_prepared_transactions_and_slots_are_named_with_what_ends_them(newest: W
     assert "pg_drop_replication_slot('stale')" in hints
 
 
+def test_a_prepared_transaction_that_has_the_table_locked_is_named(bench: Workbench) -> None:
+    """It has no process that could be asked, and none that could be cancelled."""
+    bench.bloat()
+    with bench.database.connect() as connection:
+        connection.execute("BEGIN; LOCK TABLE t IN SHARE MODE; PREPARE TRANSACTION 'forgotten'")
+    try:
+        (lock,) = [each for each in bad(bench, "t") if each.subject == "locks"]
+        assert "prepared transaction 'forgotten' of postgres" in lock.message
+        assert "ROLLBACK PREPARED 'forgotten'" in lock.hint
+        policy = Policy(thresholds={"vacuum": {"lock_wait": 1.0}})
+        with pytest.raises(Busy) as raised:
+            bench.perform(bench.item(Operation.VACUUM, policy=policy))
+        assert "blocked by prepared transaction 'forgotten'" in raised.value.message
+    finally:
+        bench.database.execute("ROLLBACK PREPARED 'forgotten'")
+
+
 def test_invalid_indexes_and_what_removes_them(newest: Workbench) -> None:
     newest.bloat()
     strangers(newest.database, "t_pkey_ccnew", "broken")
@@ -87,7 +104,10 @@ def test_rights_and_settings_of_the_table(newest: Workbench) -> None:
     newest.database.execute("ALTER TABLE t SET (autovacuum_enabled = false)", "CREATE ROLE looker LOGIN")
     try:
         first = bad(newest, "t", user="looker")[0]
-        assert (first.subject, first.hint) == ("rights", "GRANT MAINTAIN ON public.t TO looker")
+        assert (first.subject, first.hint) == (
+            "rights",
+            "GRANT MAINTAIN ON public.t TO looker; and USAGE on its schema",
+        )
     finally:
         newest.database.execute("DROP ROLE looker")
     newest.database.execute("CREATE TABLE p (id int) PARTITION BY RANGE (id)")
