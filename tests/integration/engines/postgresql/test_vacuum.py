@@ -159,6 +159,15 @@ def test_toast_tables_alone(bench: Workbench) -> None:
     assert "public.t" in [each.object for each in bench.due(VACUUM)]
 
 
+def test_toast_tables_of_small_tables_are_vacuumed_once(newest: Workbench) -> None:
+    """Whether they were done is told by their own counters: by those of the tables, all would be done again one by one."""
+    names = small(newest, 20)
+    for item in newest.due(VACUUM, policy=Policy(force=True), process_main=False):
+        newest.perform(item_of(item))
+    counted = "SELECT relname::text, pg_stat_get_vacuum_count(reltoastrelid) FROM pg_class WHERE relname = ANY (%s)"
+    assert {count for _, count in newest.database.query(counted, names)} == {2}, "once to set it up, and once by us"
+
+
 def test_no_toast_tables(bench: Workbench) -> None:
     with_toast(bench)
     before = bench.database.query(COUNTED)[0]
