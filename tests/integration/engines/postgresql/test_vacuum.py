@@ -129,13 +129,6 @@ COUNTED = """SELECT pg_stat_get_vacuum_count(oid), pg_stat_get_vacuum_count(relt
 pg_stat_get_dead_tuples(oid), pg_stat_get_dead_tuples(reltoastrelid) FROM pg_class WHERE relname = 't'"""
 
 
-def test_what_the_server_does_not_count_is_not_known_to_have_helped(newest: Workbench) -> None:
-    newest.database.execute(f"ALTER DATABASE {newest.database.name} SET track_counts = off", "CREATE TABLE t (a int)")
-    _, evidence = newest.perform(newest.item(VACUUM, policy=Policy(force=True), table="t"))
-    assert evidence.effective is Effective.UNKNOWN
-    assert "track_counts" in evidence.reason
-
-
 def test_toast_tables_alone(bench: Workbench) -> None:
     with_toast(bench)
     bench.bloat("plain")
