@@ -37,7 +37,7 @@ import pytest
 from dbupkeep.app import App
 from dbupkeep.clock import SystemClock, new_id
 from dbupkeep.codec import from_json
-from dbupkeep.definitions import ErrorPolicy, JobDefinition, OnError, Step, Target
+from dbupkeep.definitions import ErrorPolicy, JobDefinition, OnError, Policy, Step, Target
 from dbupkeep.engine import Candidate, Report, Scope
 from dbupkeep.errors import LedgerError, OperationError, RetiredJobType, UnknownName, UsageError
 from dbupkeep.facts import DatabaseFacts
@@ -305,6 +305,15 @@ def test_a_run_over_a_place_is_a_tree(bench: Bench) -> None:
     assert {job.correlation_id for job in bench.all()} == {run_id}
     run = bench.job(run_id)
     assert (run.status, run.stats.completed) == (JobStatus.COMPLETED, 3)
+
+
+def test_a_discovery_has_as_many_attempts_as_what_it_finds(bench: Bench) -> None:
+    step = replace(
+        a_step(target=Target(name="srv", url="scripted:///srv", pattern="*.db")), policy=Policy(max_attempts=7)
+    )
+    run_id = bench.app.runs.create_run(definition(step))
+    (discovery,) = bench.app.reader.children(run_id)
+    assert discovery.max_attempts == 7
 
 
 def test_a_discovery_that_is_repeated_submits_nothing_twice(bench: Bench) -> None:

@@ -223,7 +223,10 @@ class _PolicyTable(_Table):
         default=Policy().space_factor, description="Free space wanted, as a multiple of the need."
     )
     max_attempts: int = Field(
-        default=Policy().max_attempts, ge=1, le=100, description="Lost attempts after which an operation is given up."
+        default=Policy().max_attempts,
+        ge=1,
+        le=100,
+        description="Lost attempts after which an operation, or the look for databases, is given up.",
     )
 
 

@@ -232,6 +232,7 @@ class MaintenanceRunManager:
             target=f"discovery:{target.url}",
             hold=f"discovery:{root.id}:{number}:{place}",
             lane=definition.lane,
+            max_attempts=step.policy.max_attempts,
         )
 
 
