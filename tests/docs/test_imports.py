@@ -33,7 +33,7 @@ BACKPORTS = {"typing_extensions"}
 # Which part of the package may import a third-party library; a part is a module or a package, by dotted prefix.
 PLACES = {
     "apsw": ("engines.sqlite", "ledgers.sqlite", "ledgers.copies", "queues.embedded"),
-    "psycopg": ("engines.postgresql", "ledgers.postgresql", "queues.pgqueuer"),
+    "psycopg": ("engines.postgresql", "ledgers.postgresql", "pooling", "queues.pgqueuer"),
     "pgqueuer": ("queues.pgqueuer",),
     "uuid_utils": ("clock",),
     "platformdirs": ("app", "config", "views"),

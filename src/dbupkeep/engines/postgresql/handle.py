@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbupkeep import logs
+from dbupkeep import logs, pooling
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Purpose, Stop
 from dbupkeep.engines.postgresql import pooler
@@ -351,7 +351,7 @@ class Handle:
             block_size=found["block_size"],
             key=_key(connection, found["database"]),
         )
-        if connection.info.backend_pid != identity.pid:
+        if pooling.is_between(connection, identity.pid):
             pooler.refuse_if_transactions_are_pooled(connection, self._parameters, identity.key)
             with told("setting up the session failed"):
                 self._set_up(connection, version, identity.pid)

@@ -13,6 +13,7 @@ from psycopg import conninfo
 from psycopg.rows import DictRow, dict_row
 from typing_extensions import override
 
+from dbupkeep import pooling
 from dbupkeep.errors import LedgerError
 
 Connection = psycopg.Connection[DictRow]
@@ -33,16 +34,25 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """Unless the url says otherwise: a network that swallows everything is noticed within half a minute."""
 
-SETUP = f"""
-set search_path = {SCHEMA};
-set timezone = 'UTC';
-set datestyle = 'ISO';
-set client_encoding = 'UTF8';
-set lock_timeout = '60s';
-set idle_in_transaction_session_timeout = '15s';
-select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'
+SETTINGS: Mapping[str, str] = {
+    "search_path": SCHEMA,
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "client_encoding": "UTF8",
+    "lock_timeout": "60s",
+    "idle_in_transaction_session_timeout": "15s",
+}
+"""A program that stands still in a transaction must not hold up all others."""
+
+SETUP = """
+with wanted (name, value) as (
+  select * from unnest(%(names)s::text[], %(values)s::text[])
+  union all
+  select 'synchronous_commit', 'on' where current_setting('synchronous_commit') = 'off'
+)
+select pg_backend_pid() as pid, count(set_config(name, value, pg_backend_pid() <> %(greeted)s)) as n from wanted
 """
-"""A program that stands still in a transaction must not hold up all others; what is committed is on disk."""
+"""What is committed is on disk. Settings last for the session, unless another process answers than the one that greeted us."""
 
 
 class Address:
@@ -72,8 +82,8 @@ class Address:
         try:
             connection = psycopg.connect(**self.parameters, autocommit=True, row_factory=dict_row)
             try:
-                connection.execute(SETUP)
-            except psycopg.Error:
+                self._set_up(connection)
+            except (psycopg.Error, LedgerError):
                 connection.close()
                 raise
         except psycopg.Error as error:
@@ -82,6 +92,25 @@ class Address:
                 f"the ledger {self} cannot be reached", why=_why(error), hint="check its url and that the server runs"
             ) from None
         return connection
+
+    def _set_up(self, connection: Connection) -> None:
+        """Settings for the session; none of them stays where the session is not ours. Raises `LedgerError` then."""
+        pid = _setting(connection, connection.info.backend_pid)
+        if not pooling.is_between(connection, pid):
+            return
+        if pooling.shares_sessions(connection, self.parameters):
+            raise LedgerError(
+                pooling.WHAT.format(place=f"what answers for the ledger {self}"),
+                why="what a ledger sets and locks in a session would be another program's in the next moment",
+                hint=pooling.HINT,
+            )
+        _setting(connection, pid)
+
+
+def _setting(connection: Connection, greeted: int) -> int:
+    """Set what holds in a session, if it is the process that `greeted` us; returns which one answers."""
+    asked = {"names": list(SETTINGS), "values": list(SETTINGS.values()), "greeted": greeted}
+    return int((connection.execute(SETUP, asked, prepare=False).fetchone() or {})["pid"])
 
 
 def _malformed() -> LedgerError:
