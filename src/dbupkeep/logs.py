@@ -119,7 +119,22 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
+BYTE = 0xF700
+"""Added to a byte that is no text, this is the letter as which it is kept, where a text has such bytes: U+F780 to U+F7FF."""
+
+
+def is_text(text: str) -> bool:
+    """Whether no byte is kept in it that is no text."""
+    return text.isascii() or not any(map(_is_byte, text))
+
+
+def _is_byte(char: str) -> bool:
+    return BYTE + 0x80 <= ord(char) <= BYTE + 0xFF
+
+
 def _escaped(char: str) -> str:
+    if _is_byte(char):
+        return f"\\x{ord(char) - BYTE:02x}"
     return char.encode("unicode_escape").decode("ascii")
 
 

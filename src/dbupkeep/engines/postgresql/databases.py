@@ -12,7 +12,9 @@ from dbupkeep.engine import Candidate, Purpose
 from dbupkeep.engines.postgresql.handle import Handle
 from dbupkeep.engines.postgresql.urls import parameters_of, with_database
 from dbupkeep.errors import Missing
-from dbupkeep.logs import printable
+from dbupkeep.logs import is_text, printable
+
+_UNREADABLE = "its name is not UTF-8, and no URL can name it: rename it from a session with its own encoding"
 
 
 def of_server(place: Target) -> Iterator[Candidate]:
@@ -35,7 +37,8 @@ def of_server(place: Target) -> Iterator[Candidate]:
             place, name=f"{place.name}/{printable(name)}", url=with_database(place.url, name), pattern="",
             exclude=tuple(pattern for pattern in place.exclude if "." in pattern),
         )  # fmt: skip
-        yield Candidate(target=target, due=row["problem"] is None, problem=row["problem"] or "")
+        problem = row["problem"] or ("" if is_text(name) else _UNREADABLE)
+        yield Candidate(target=target, due=not problem, problem=problem)
 
 
 def _takes(place: Target, name: str) -> bool:

@@ -25,10 +25,10 @@ class Extension:
 
     def callable(self, handle: Handle) -> sql.Identifier | None:
         """Its function, for a statement; None where it is not installed, or this role may not call it."""
-        from psycopg import sql
+        from dbupkeep.engines.postgresql.bytewise import Name
 
         rows = handle.once(*self._asked())
-        return sql.Identifier(rows[0]["schema"], self.function) if rows and rows[0]["callable"] else None
+        return Name(rows[0]["schema"], self.function) if rows and rows[0]["callable"] else None
 
     def _asked(self) -> tuple[str, Mapping[str, str]]:
         return "extension", {"name": self.name, "function": self.function, "arguments": self.arguments}

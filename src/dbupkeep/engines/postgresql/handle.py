@@ -11,15 +11,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbupkeep import logs, pooling
+from dbupkeep import logs
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Purpose, Stop
-from dbupkeep.engines.postgresql import pooler
-from dbupkeep.engines.postgresql.faults import CANCELLED, DENIED, WRONG_VALUE, error_of, refusal_of, told
+from dbupkeep.engines.postgresql import introduction
+from dbupkeep.engines.postgresql.faults import CANCELLED, error_of, told
+from dbupkeep.engines.postgresql.introduction import Identity
 from dbupkeep.engines.postgresql.queries import query
-from dbupkeep.engines.postgresql.urls import key_of, parameters_of
-from dbupkeep.engines.postgresql.versions import OLDEST, Version
-from dbupkeep.errors import Busy, Interrupted, Kind, Lost, OperationError, Refused, UpkeepError
+from dbupkeep.engines.postgresql.urls import parameters_of
+from dbupkeep.errors import Busy, Interrupted, Kind, Lost, OperationError, UpkeepError
 
 if TYPE_CHECKING:
     import psycopg
@@ -30,30 +30,9 @@ Row = dict[str, Any]
 ADVISORY = 0x64625570
 """The first key of our advisory locks ("dbUp"); the second is the object's OID."""
 
-_IDENTIFIER = "(SELECT system_identifier::text FROM pg_control_system())"
-
-_OFTEN = 2
-"""A query that was asked so often in a session is planned once for all: that is most of what one on the catalogs takes."""
-
 _CANCEL_PATIENCE = 3.0
 _NAME_LIMIT = 63
 _MARK = re.compile(r"[^A-Za-z0-9:._-]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What the server says of itself and of us."""
-
-    version: Version
-    pid: int
-    database: str
-    database_oid: int
-    role: str
-    superuser: bool
-    standby: bool
-    system: str  # the system identifier: of a server and its standbys alone; empty where it is kept from us
-    block_size: int
-    key: str  # the target's key in the ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +69,15 @@ class Handle:
         """The rows of a named query (or of a text)."""
         from psycopg.rows import dict_row
 
+        from dbupkeep.engines.postgresql import bytewise
+
         text = query(name_or_text, self.identity.version)
+        with told("looking at the server failed"), self.connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(text, parameters)
+            try:
+                return cursor.fetchall()
+            except UnicodeDecodeError:  # of another database of the server: names, or what was asked there
+                bytewise.adapt(self.connection)
         with told("looking at the server failed"), self.connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(text, parameters).fetchall()
 
@@ -174,7 +161,12 @@ class Handle:
             self._busy.clear()
 
     def _tell(self, statement: sql.Composable) -> None:
-        if self.tell is not None and not (text := statement.as_string(self.connection)).startswith(("SET ", "RESET ")):
+        if self.tell is None:
+            return
+        from dbupkeep.engines.postgresql import bytewise
+
+        text = bytewise.written(statement, self.connection)
+        if not text.startswith(("SET ", "RESET ")):
             self.tell(text)
 
     def _send(self, statement: sql.Composable) -> None:
@@ -280,7 +272,10 @@ class Handle:
         try:
             with told("setting up the session failed"):
                 self.connection.execute("RESET ALL")
-            self.identity = self._introduced(self.connection)
+            self._lock_wait = ""
+            self.identity = introduction.introduced(
+                self.connection, self._parameters, self._name, read_only=self._only_looks
+            )
         except UpkeepError:
             return False
         return self.identity == before
@@ -308,84 +303,14 @@ class Handle:
             self._lock_wait = wait
 
     def _opened(self) -> tuple[psycopg.Connection[Any], Identity]:
-        import psycopg
-
-        named = {**self._parameters, "application_name": self._name}
-        error = None
-        try:
-            connection = psycopg.connect(**named, autocommit=True, prepare_threshold=_OFTEN)  # type: ignore[arg-type] # all are libpq's
-        except psycopg.Error as raised:
-            error = str(raised)
-        except UnicodeError:
-            error = "not sendable"
-        if error is not None:  # outside of the handler: libpq's text may repeat a secret, so it is no cause
-            raise refusal_of(named, error, self._place())
-        try:
-            identity = self._introduced(connection)
-            connection.add_notice_handler(self._note)
-        except BaseException:
-            connection.close()
-            raise
+        self._lock_wait = ""
+        connection, identity = introduction.opened(self._parameters, self._name, read_only=self._only_looks)
+        connection.add_notice_handler(self._note)
         return connection, identity
 
-    def _introduced(self, connection: psycopg.Connection[Any]) -> Identity:
-        self._lock_wait = ""
-        version = Version(connection.info.server_version)
-        if version < OLDEST:
-            raise Refused(
-                f"PostgreSQL {version} is not supported",
-                why="this version knows PostgreSQL 13 to 19",
-                kind=Kind.CAPABILITY,
-            )
-        with told("setting up the session failed"):
-            found = self._set_up(connection, version, connection.info.backend_pid)
-        identity = Identity(
-            version=version,
-            pid=found["pid"],
-            database=found["database"],
-            database_oid=found["database_oid"],
-            role=found["role"],
-            superuser=found["superuser"],
-            standby=found["standby"],
-            system=str(found["system"]),
-            block_size=found["block_size"],
-            key=_key(connection, found["database"]),
-        )
-        if pooling.is_between(connection, identity.pid):
-            pooler.refuse_if_transactions_are_pooled(connection, self._parameters, identity.key)
-            with told("setting up the session failed"):
-                self._set_up(connection, version, identity.pid)
-        return identity
-
-    def _set_up(self, connection: psycopg.Connection[Any], version: Version, greeted: int) -> Row:
-        """Settings and introduction in one round trip; a platform may lack the check for dead clients.
-
-        Nothing is set for longer than the statement where another process answers than the one that `greeted` us.
-        """
-        import psycopg
-        from psycopg.rows import dict_row
-
-        settings = {**version.session_settings, "application_name": self._name}
-        if self.purpose is Purpose.SURVEY:
-            settings["default_transaction_read_only"] = "on"
-        text = query("introduction", version)
-        while True:
-            try:
-                with connection.cursor(row_factory=dict_row) as cursor:
-                    found = cursor.execute(
-                        text, {"names": list(settings), "values": list(settings.values()), "greeted": greeted}
-                    ).fetchone()  # fmt: skip
-            except psycopg.Error as error:
-                if error.sqlstate == WRONG_VALUE and "client_connection_check_interval" in settings:
-                    del settings["client_connection_check_interval"]
-                elif error.sqlstate == DENIED and _IDENTIFIER in text:
-                    # Some hosts of servers keep it to themselves; then the database's own number has to do.
-                    text = text.replace(_IDENTIFIER, "''")
-                else:
-                    raise
-            else:
-                assert found is not None  # noqa: S101 - it selects one row
-                return found
+    @property
+    def _only_looks(self) -> bool:
+        return self.purpose is Purpose.SURVEY
 
     def _failed(self, error: psycopg.Error) -> Exception:
         if error.sqlstate != CANCELLED or self.stopping:
@@ -410,20 +335,3 @@ class Handle:
     def _note(self, diagnostic: Any) -> None:  # noqa: ANN401 - psycopg's Diagnostic
         if diagnostic.severity_nonlocalized == "WARNING":
             self._said.append(Said(code=diagnostic.sqlstate or "", text=diagnostic.message_primary or ""))
-
-    def _place(self) -> str:
-        given = self._parameters
-        if service := given.get("service"):
-            return f"service {service}"
-        host = given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or "the local socket"
-        port = given.get("port") or os.environ.get("PGPORT") or "5432"
-        name = given.get("dbname") or os.environ.get("PGDATABASE") or ""
-        return logs.printable(f"{host}:{port}" + (f"/{name}" if name else ""))
-
-
-def _key(connection: psycopg.Connection[Any], database: str) -> str:
-    """By where it is; of several hosts that were named, by all of them."""
-    asked = connection.info.get_parameters()
-    if "," in asked.get("host", ""):
-        return key_of(asked["host"], asked.get("port", ""), database)
-    return key_of(connection.info.host, connection.info.port, database)

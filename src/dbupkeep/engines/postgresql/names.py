@@ -31,9 +31,9 @@ def split(qualified: str) -> tuple[str, str]:
 
 def identifier(qualified: str) -> sql.Identifier:
     """A qualified name for a statement, by the driver's own quoting."""
-    from psycopg import sql
+    from dbupkeep.engines.postgresql.bytewise import Name
 
-    return sql.Identifier(*split(qualified))
+    return Name(*split(qualified))
 
 
 _PART = r'"(?:[^"]|"")*"'

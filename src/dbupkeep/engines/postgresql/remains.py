@@ -122,7 +122,9 @@ def drop(handle: Handle, row: Row, *, lock_wait: float) -> bool:
     """Drop a copy without holding anybody up; whether it is gone. It waits for those who use the table."""
     from psycopg import sql
 
-    name = sql.Identifier(row["schema"], row["name"])
+    from dbupkeep.engines.postgresql.bytewise import Name
+
+    name = Name(row["schema"], row["name"])
     with suppress(UpkeepError):
         handle.clear_up(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(name), lock_wait=lock_wait)
     if handle.connection.closed:
@@ -135,7 +137,9 @@ def mark(handle: Handle, row: Row, tag: str) -> None:
     """Keep on the server that a copy is ours, for whoever comes next. Disturbs nobody: no query uses the index."""
     from psycopg import sql
 
-    name = sql.Identifier(row["schema"], row["name"])
+    from dbupkeep.engines.postgresql.bytewise import Name
+
+    name = Name(row["schema"], row["name"])
     text = f"{MARK}an unfinished copy that {tag or 'a run'} could not drop; its next run does"
     with suppress(UpkeepError):
         handle.clear_up(sql.SQL("COMMENT ON INDEX {} IS {}").format(name, sql.Literal(text)), lock_wait=1.0)

@@ -124,19 +124,21 @@ def clear(handle: Handle, oid: int, *, lock_wait: float, tries: int = 20) -> Seq
     """Remove what our pg_repack left for a table, the trigger first; returns what is still there."""
     from psycopg import sql
 
+    from dbupkeep.engines.postgresql.bytewise import Name
+
     pause = threading.Event()
     for _ in range(tries):
         left = handle.rows("repack_objects", {"oid": oid})
         if not left:
             return []
         for row in left:
-            name = sql.Identifier(row["name"])
+            name = Name(row["name"])
             if row["kind"] == "trigger":
-                table = sql.Identifier(row["schema"], row["table_name"])
+                table = Name(row["schema"], row["table_name"])
                 statement = sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(name, table)
             else:
                 kind = sql.SQL("TABLE" if row["kind"] == "table" else "TYPE")
-                statement = sql.SQL("DROP {} IF EXISTS {}").format(kind, sql.Identifier("repack", row["name"]))
+                statement = sql.SQL("DROP {} IF EXISTS {}").format(kind, Name("repack", row["name"]))
             with suppress(UpkeepError):
                 handle.clear_up(statement, lock_wait=lock_wait or 0.5)
         pause.wait(0.2)
@@ -160,8 +162,9 @@ def environment(parameters: Mapping[str, str], around: Mapping[str, str], tag: s
     """What libpq in the client goes by: our own parameters, before those of the environment. Pure."""
     given = {_ENVIRONMENT[name]: value for name, value in parameters.items() if name in _ENVIRONMENT and value}
     found = {**around, **given, "PGAPPNAME": tag, "LC_ALL": "C"}
-    if version.has(17):  # it copies a table in one transaction, and sets no limit but that of statements itself
-        found["PGOPTIONS"] = f"{found.get('PGOPTIONS', '')} -c transaction_timeout=0".strip()
+    # It lifts the limit of statements itself, by a statement, and no other: it copies a table in one transaction.
+    limits = ["statement_timeout", *(["transaction_timeout"] if version.has(17) else [])]
+    found["PGOPTIONS"] = " ".join([found.get("PGOPTIONS", ""), *(f"-c {name}=0" for name in limits)]).strip()
     return found
 
 
@@ -212,10 +215,15 @@ class _Client:
 
     @contextmanager
     def _process(self) -> Iterator[subprocess.Popen[str]]:
+        from dbupkeep.engines.postgresql import bytewise
+
         handle = self._handle
         version = str(handle.row("repack_version")["version"])
         program = next(program for program in programs() if _version(program) == version)
-        command = arguments(program, self._item.object, superuser=handle.identity.superuser)
+        command = [
+            bytewise.sent(argument, handle.connection)
+            for argument in arguments(program, self._item.object, superuser=handle.identity.superuser)
+        ]
         parameters = {**handle.parameters, "user": handle.identity.role, "dbname": handle.identity.database}
         around = environment(parameters, os.environ, handle.tag, handle.identity.version)
         process = subprocess.Popen(

@@ -89,6 +89,39 @@ def test_what_a_database_sets_for_its_sessions_is_in_nobodys_way(bench: Workbenc
             assert work.seconds > 0.3 or operation is not Operation.VACUUM, "else it would show nothing"
 
 
+@pytest.mark.parametrize(
+    "limit", ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout",
+              "transaction_timeout"],
+)  # fmt: skip
+def test_a_limit_that_is_over_before_it_can_be_lifted(bench: Workbench, limit: str) -> None:
+    """A millisecond is over while we introduce ourselves: the connection itself then has no limit, beside its own options."""
+    server, name = bench.database.server, bench.database.name
+    if server.version < {"idle_session_timeout": 14, "transaction_timeout": 17}.get(limit, 13):
+        pytest.skip("this version knows no such limit")
+    bench.bloat()
+    bench.database.execute(f"ALTER DATABASE {name} SET {limit} = '1ms'")
+    for _ in range(8):
+        session = connect(server.url(name, options="-c%20work_mem%3D3MB"), purpose=Purpose.WORK)
+        assert session.handle.row("SELECT current_setting('work_mem') AS m, pg_sleep(0.01) IS NULL")["m"] == "3MB"
+        session.close()
+    bench.perform(item_of(bench.due(Operation.VACUUM)[0]))
+
+
+def test_a_limit_that_a_pool_does_not_let_us_lift_is_told(newest_database: Database) -> None:
+    newest_database.execute(f"ALTER DATABASE {newest_database.name} SET statement_timeout = '1ms'")
+    with pooler(newest_database.server, "session") as port:
+        with pytest.raises(Refused) as refused:
+            _connect_often(f"postgresql://postgres@127.0.0.1:{port}/{newest_database.name}")
+        assert "statement timeout" in refused.value.why
+        assert "statement_timeout = 0" in refused.value.hint
+
+
+def _connect_often(url: str) -> None:
+    """At times it is done within the millisecond."""
+    for _ in range(50):
+        connect(url).close()
+
+
 def test_what_the_server_does_not_count_is_not_known_to_have_helped(newest: Workbench) -> None:
     newest.database.execute(f"ALTER DATABASE {newest.database.name} SET track_counts = off", "CREATE TABLE t (a int)")
     _, evidence = newest.perform(newest.item(Operation.VACUUM, policy=Policy(force=True), table="t"))

@@ -192,9 +192,10 @@ def test_the_client_is_told_to_cancel_nobody_and_no_secret_is_in_its_arguments()
         {"PGPASSWORD": "secret", "PGHOST": "x"},
     )
     around = repack.environment(given, around_us, "tag", Version(150013))
-    assert around["PGOPTIONS"] == "-c a=1"
+    assert around["PGOPTIONS"] == "-c a=1 -c statement_timeout=0"
     assert (
-        repack.environment(given, around_us, "tag", Version(170001))["PGOPTIONS"] == "-c a=1 -c transaction_timeout=0"
+        repack.environment(given, around_us, "tag", Version(170001))["PGOPTIONS"]
+        == "-c a=1 -c statement_timeout=0 -c transaction_timeout=0"
     )
     assert around["PGHOST"] == "db1"
     assert around["PGAPPNAME"] == "tag"
