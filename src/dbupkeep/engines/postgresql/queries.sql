@@ -482,7 +482,8 @@ SELECT i.indexrelid::bigint AS oid, n.nspname AS schema, x.relname AS name, i.in
 
 -- name: long_transactions
 -- Sessions and prepared transactions that CONCURRENTLY has to wait for, the oldest first: those with a snapshot are
--- waited for by every table (`relations` is null), those with locks alone by the tables that they touched.
+-- waited for by every table (`relations` is null), those with locks alone by the tables that they touched. Of the prepared all:
+-- they have no session that would end.
 SELECT a.pid, a.usename::text AS role, a.application_name AS name, a.state, a.query,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds,
        CASE WHEN a.backend_xmin IS NULL THEN (
@@ -501,7 +502,7 @@ SELECT NULL, p.owner::text, p.gid, 'prepared', NULL, extract(epoch FROM clock_ti
          WHERE l.pid IS NULL AND l.locktype = 'relation' AND l.relation >= 16384
            AND o.pid IS NULL AND o.locktype = 'transactionid' AND o.transactionid = p.transaction), false
   FROM pg_prepared_xacts p
- WHERE p.database = current_database() AND p.prepared < clock_timestamp() - make_interval(secs => %(seconds)s)
+ WHERE p.database = current_database()
  ORDER BY 6 DESC
 
 -- name: progress_reindex

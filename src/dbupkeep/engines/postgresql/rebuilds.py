@@ -131,7 +131,8 @@ def _waiting_for_others(work: _Round, *, waited: float = 0.0) -> dict[str, Upkee
     age = _number(work.item, "blocker_age")
     if age <= 0 or not work.left:
         return {}
-    rows = blockers.long_transactions(work.handle, min(age, waited or age))
+    relations = [oid for state in work.left.values() for oid in (state["relation"], state["table_oid"])]
+    rows = blockers.waited_for(work.handle, relations, min(age, waited or age))
     return {
         name: fault
         for name, state in work.left.items()

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -14,7 +16,7 @@ from dbupkeep.jobs import Effective
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Decision, PlanItem, Source
 from dbupkeep.testing.engine_suite import Recorder, item_of
-from tests.plugins.postgresql import NEWEST, Server, start
+from tests.plugins.postgresql import NEWEST, Database, Server, start
 from tests.plugins.postgresql_bench import Workbench, holding, in_thread, until
 from tests.plugins.postgresql_phases import PHASES, READ, SETUP, WRITE, held, invalid, strangers
 from tests.plugins.proxies import network_path
@@ -283,17 +285,50 @@ def test_a_snapshot_holds_up_every_table_and_locks_only_their_own(newest: Workbe
         until(lambda: newest.due(REINDEX, policy=wanted) == [])
 
 
-def test_a_prepared_transaction_is_in_the_way(newest: Workbench) -> None:
-    newest.database.execute(*SETUP)
-    with newest.database.connect() as connection:
-        connection.execute(f"BEGIN; {WRITE}; PREPARE TRANSACTION 'forgotten'")
+@contextmanager
+def prepared(database: Database, statement: str) -> Iterator[None]:
+    """A transaction that is left prepared."""
+    with database.connect() as connection:
+        connection.execute(f"BEGIN; {statement}; PREPARE TRANSACTION 'forgotten'")
         try:
-            item = item_for(newest, "public.t_k", blocker_age=0.001)
-            with pytest.raises(Busy) as raised:
-                newest.perform(item)
-            assert "prepared transaction 'forgotten' of postgres" in raised.value.why
+            yield
         finally:
             connection.execute("ROLLBACK PREPARED 'forgotten'")
+
+
+@pytest.mark.parametrize("statement", [READ, WRITE])
+def test_a_prepared_transaction_is_in_the_way_whatever_its_age(bench: Workbench, statement: str) -> None:
+    """No session ends it: waiting for it would take all the time that may be waited."""
+    bench.database.execute(*SETUP, "CREATE TABLE other (id int PRIMARY KEY)")
+    item, (other,) = item_for(bench, "public.t_k"), bench.due(REINDEX, policy=FORCE, table="other")
+    with prepared(bench.database, statement):
+        with pytest.raises(Busy) as raised:
+            bench.perform(item)
+        assert "prepared transaction 'forgotten' of postgres" in raised.value.why
+        assert "ROLLBACK PREPARED 'forgotten'" in raised.value.hint
+        assert invalid(bench.database) == set()
+        (deferred, *_) = bench.plan(REINDEX, policy=FORCE, table="t")
+        assert deferred.decision is Decision.DEFER
+        assert "forgotten" in deferred.reason
+        assert bench.perform(item_of(other))[1].effective is not Effective.NO
+
+
+def test_one_that_is_prepared_to_be_committed_is_waited_for(newest: Workbench) -> None:
+    newest.database.execute(*SETUP)
+    item, done = item_for(newest, "public.t_k"), threading.Event()
+
+    def commit_each_in_a_moment() -> None:
+        with newest.database.connect() as connection:
+            while not done.is_set():
+                connection.execute(f"BEGIN; {WRITE}; PREPARE TRANSACTION 'at work'")
+                connection.execute("COMMIT PREPARED 'at work'")
+
+    running = in_thread(commit_each_in_a_moment)
+    try:
+        assert newest.perform(item)[1].effective is Effective.YES
+    finally:
+        done.set()
+        running.outcome()
 
 
 def test_it_does_not_wait_for_ever_and_says_for_whom(newest: Workbench) -> None:
