@@ -233,6 +233,8 @@ def _idle(q: Inquiry, indexes: Sequence[ObjectFacts], idle: int) -> Proposal:
     least = q.threshold("min_bytes")
     big = [index for index in indexes if (index.bytes or 0) >= least and index.values.get("valid")]
     known = max(len(indexes), int(q.facts.number("indexes")))
+    if not known:
+        return q.skip("none of the tables that were looked at has an index", indexes=0, idle=0, unknown=0)
     unknown = [index.name for index in big if predicted(q, index).gain(index.bytes or 0) is None]
     said = f"; of {len(unknown)} it is not known ({words.listed(unknown)})" if unknown else ""
     return q.skip(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, repack, replicas, room, words
+from dbupkeep.engines.postgresql.choice import nothing_left
 from dbupkeep.engines.postgresql.extensions import READY
 from dbupkeep.engines.postgresql.heap import KIND
 from dbupkeep.engines.postgresql.inquiry import Draft, Inquiry, hold_of
@@ -257,6 +258,8 @@ def _in_the_way(q: Inquiry, heap: ObjectFacts, chosen: Way, space: tuple[SpaceNe
 
 
 def _idle(q: Inquiry, heaps: list[ObjectFacts], idle: int) -> Proposal:
+    if not idle:
+        return q.skip(nothing_left(q.scope.config), idle=0, unknown=0)
     least = q.threshold("min_bytes")
     unknown = [
         heap.name for heap in heaps if (heap.bytes or 0) >= least and heap.values.get("source") == Source.UNKNOWN

@@ -74,6 +74,14 @@ def test_of_all_the_big_ones_go_first_and_the_small_beside_them(newest: Workbenc
     assert [each.object for each in forced] == ["public.b_pkey", "public.c_pkey", "public.a_pkey"]
 
 
+def test_where_there_is_no_index_that_is_said(newest: Workbench) -> None:
+    newest.database.execute("CREATE TABLE t (id int)")
+    for given in (Policy(), FORCE):
+        (skipped,) = newest.plan(REINDEX, policy=given)
+        assert (skipped.decision, skipped.evidence["indexes"]) == (Decision.SKIP, 0)
+        assert skipped.reason == "none of the tables that were looked at has an index"
+
+
 def test_bloat_is_found_rebuilt_verified_and_gone(bench: Workbench) -> None:
     bloated(bench)
     first, second = bench.due(REINDEX, policy=policy())
