@@ -257,17 +257,29 @@ def _evidence(q: Inquiry, share: Share) -> dict[str, Value]:
 
 
 def _notices(q: Inquiry, share: Share) -> tuple[Notice, ...]:
-    old = max(needs.number(t.values, "age") for t in share.tables)
-    if old < needs.WARN_AGE:
-        return lacking(q)
+    ages = {
+        "transactions": _oldest(share, "age", "toast_age"),
+        "multixacts": _oldest(share, "multixact_age", "toast_multixact_age"),
+    }
     return (
         *lacking(q),
-        Notice(
-            code="wraparound",
-            message=f"the oldest rows of {share.object} are {old:,.0f} transactions old; the server stops at 2,1 billion",
-            hint="let this run now, and never rewrite the table before",
+        *(
+            Notice(
+                code="wraparound",
+                message=f"the oldest rows of {share.object} are {age:,.0f} {what} old; the server stops at 2.1 billion",
+                hint=_AT_ONCE if age >= needs.FAILSAFE else "let this run now, and never rewrite the table before",
+            )
+            for what, age in ages.items()
+            if age >= needs.WARN_AGE
         ),
     )
+
+
+_AT_ONCE = "run it at once, and nothing else on this server: it takes no changes any more when that is reached"
+
+
+def _oldest(share: Share, *names: str) -> float:
+    return max(needs.number(table.values, name) for table in share.tables for name in names)
 
 
 def _in_the_way(q: Inquiry, share: Share) -> str:
