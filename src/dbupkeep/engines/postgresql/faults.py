@@ -163,6 +163,14 @@ def _busy(text: str) -> Busy:
     return Busy("a lock could not be had in time", why=text, hint="it comes back with the next run")
 
 
+def _in_recoverys_way(text: str) -> Busy:
+    return Busy(
+        "the standby cancelled it, to go on with what its primary did",
+        why=text,
+        hint="it comes back with the next run; max_standby_streaming_delay says for how long a standby waits",
+    )
+
+
 def _interrupted(text: str) -> Interrupted:
     return Interrupted("the work was stopped", why=text or "it was asked to stop", hint="run it again to go on")
 
@@ -225,6 +233,7 @@ def _exhausted(text: str) -> OperationError:
 
 _BY_STATE: Mapping[str, Make] = {
     LOCK_NOT_AVAILABLE: _busy,
+    "40001": _in_recoverys_way,
     "40P01": _busy,
     "55006": _busy,
     CANCELLED: _interrupted,

@@ -335,6 +335,24 @@ def test_a_standby_is_looked_at_and_not_worked_on(newest: Workbench) -> None:
         standby.remove()
 
 
+def test_what_a_standby_cancels_to_go_on_comes_back(newest: Workbench) -> None:
+    newest.bloat()
+    standby = clone(newest.database.server, max_standby_streaming_delay="0")
+    try:
+        there = Workbench(database=Database(server=standby, name=newest.database.name))
+        with there.session(purpose=Purpose.SURVEY) as session:
+            handle = cast("PostgresqlSession", session).handle
+            reading = in_thread(lambda: handle.rows("SELECT pg_sleep(30) FROM (SELECT FROM public.t LIMIT 1) AS t"))
+            until(lambda: there.database.query("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+            newest.database.execute("VACUUM public.t")
+            with pytest.raises(Busy) as raised:
+                reading.outcome()
+        assert "standby" in raised.value.what
+        assert "recovery" in raised.value.why
+    finally:
+        standby.remove()
+
+
 def test_a_replica_that_is_behind_is_waited_for(newest: Workbench) -> None:
     newest.bloat()
     policy = Policy(thresholds={"vacuum": {"max_lag_bytes": 1000, "lag_patience": 60.0}})
