@@ -102,7 +102,13 @@ def test_what_is_not_just_rebuilt_is_apart(kind: str) -> None:
 
 
 def test_what_is_in_the_way_of_one_defers_that_one() -> None:
-    lock = {"snapshot": False, "relations": [16_384 + 7], "seconds": 100.0, "described": "pid 9 (app)"}
+    lock = {
+        "snapshot": False,
+        "relations": [16_384 + 7],
+        "seconds": 100.0,
+        "prepared": False,
+        "described": "pid 9 (app)",
+    }
     at_work = {str(16_384 + 8): "autovacuum to prevent wraparound (pid 5)"}
     facts = small(*many(), long_transactions=json.dumps([lock]), at_work=json.dumps(at_work))
     found = plan(facts, REINDEX, policy=FORCE)
@@ -114,9 +120,16 @@ def test_what_is_in_the_way_of_one_defers_that_one() -> None:
 
 
 def test_a_snapshot_defers_each_for_itself() -> None:
-    snapshot = {"snapshot": True, "relations": [], "seconds": 100.0, "described": "pid 9 (app)"}
+    snapshot = {"snapshot": True, "relations": [], "seconds": 100.0, "prepared": False, "described": "pid 9 (app)"}
     found = plan(small(*many(), long_transactions=json.dumps([snapshot])), REINDEX, policy=FORCE)
     assert {each.decision for each in found} == {Decision.DEFER}
+
+
+def test_a_prepared_transaction_defers_whatever_its_age() -> None:
+    left = {"snapshot": False, "relations": [16_384 + 7], "seconds": 2.0, "prepared": True, "described": "it"}
+    for seen, deferred in ((left, {"public.i7"}), ({**left, "prepared": False}, set[str]())):
+        found = plan(small(*many(), long_transactions=json.dumps([seen])), REINDEX, policy=FORCE)
+        assert {each.object for each in found if each.decision is Decision.DEFER} == deferred
 
 
 def test_groups_go_by_what_presses_most_in_them_and_the_big_go_first() -> None:

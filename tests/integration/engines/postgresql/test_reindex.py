@@ -5,11 +5,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
+from psycopg import sql
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engines.postgresql import target_of
+from dbupkeep.engines.postgresql.session import PostgresqlSession
 from dbupkeep.errors import Busy, Gone, Interrupted, Kind, Lost, NotPermitted, OperationError, Refused
 from dbupkeep.estimates import History, Measurement
 from dbupkeep.jobs import Effective
@@ -352,6 +355,29 @@ def test_it_does_not_wait_for_ever_and_says_for_whom(newest: Workbench) -> None:
             running.outcome()
         assert f"blocked by pid {holder.info.backend_pid}" in raised.value.why
     assert invalid(newest.database) == set()
+
+
+@pytest.mark.parametrize("group_from", [16, 2])
+def test_no_lock_timeout_is_around_a_rebuild(
+    newest: Workbench, monkeypatch: pytest.MonkeyPatch, group_from: int
+) -> None:
+    """It would end it in the middle of its waits, with an unfinished index in the table: alone, and in a group."""
+    newest.database.execute(*SETUP)
+    item = item_of(newest.due(REINDEX, policy=policy(force=True, group_from=group_from))[0])
+    assert bool(item.members) == (group_from == 2)
+    seen: list[str] = []
+    with newest.session() as session:
+        handle = cast("PostgresqlSession", session).handle
+        perform = handle.connection.execute
+
+        def look_before(statement: Any, *given: Any, **more: Any) -> Any:
+            if b"REINDEX" in (statement.as_bytes(handle.connection) if isinstance(statement, sql.Composed) else b""):
+                seen.append(handle.row("SELECT current_setting('lock_timeout') AS it")["it"])
+            return perform(statement, *given, **more)
+
+        monkeypatch.setattr(handle.connection, "execute", look_before)
+        session.run(item, Recorder())
+    assert seen == ["0"] * max(1, len(item.members))
 
 
 def test_two_of_us_are_never_on_one_table(newest: Workbench) -> None:
