@@ -117,7 +117,7 @@ def _facts(row: Mapping[str, Any], gain: float | None, how: str, source: Source)
     values: dict[str, Value] = {
         name: row[name]
         for name in (
-            "oid", "toast_oid", "persistence", "tablespace", "age", "main_bytes", "index_bytes", "identity", "keyed", "backslash",
+            "oid", "toast_oid", "persistence", "tablespace", "age", "multixact_age", "main_bytes", "index_bytes", "identity", "keyed", "backslash",
             "permitted",
         )
     }  # fmt: skip

@@ -533,7 +533,8 @@ SELECT c.oid::bigint AS oid, o.nspname AS schema, c.relname AS name, c.relkind::
        c.relpersistence::text AS persistence, c.reloptions AS options, c.reltablespace::bigint AS tablespace,
        c.reltuples::float8 AS rows, pg_stat_get_live_tuples(c.oid) AS live, pg_stat_get_dead_tuples(c.oid) AS dead,
        pg_stat_get_mod_since_analyze(c.oid) AS modified, pg_stat_get_ins_since_vacuum(c.oid) AS inserted,
-       age(c.relfrozenxid) AS age, h.oid::bigint AS toast_oid,
+       greatest(age(c.relfrozenxid), age(h.relfrozenxid)) AS age,
+       greatest(mxid_age(c.relminmxid), mxid_age(h.relminmxid)) AS multixact_age, h.oid::bigint AS toast_oid,
        pg_relation_size(c.oid) AS main_bytes, pg_table_size(c.oid) AS bytes, pg_indexes_size(c.oid) AS index_bytes,
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND (i.indisprimary OR i.indisreplident)) AS identity,
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisunique AND i.indpred IS NULL

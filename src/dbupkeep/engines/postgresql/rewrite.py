@@ -242,10 +242,9 @@ def _share_of_all(heap: ObjectFacts, size: int) -> float | None:
 def _in_the_way(q: Inquiry, heap: ObjectFacts, chosen: Way, space: tuple[SpaceNeed, ...]) -> str:
     if lacking := room.in_the_way(q, space, int(needs.number(heap.values, "tablespace"))):
         return lacking
-    if needs.number(heap.values, "age") >= needs.WARN_AGE:
-        return (
-            f"its oldest rows are {needs.number(heap.values, 'age'):,.0f} transactions old: VACUUM freezes them first"
-        )
+    for name, what in (("age", "transactions"), ("multixact_age", "multixacts")):
+        if (age := needs.number(heap.values, name)) >= needs.WARN_AGE:
+            return f"its oldest rows are {age:,.0f} {what} old: VACUUM freezes them first"
     at_work: Mapping[str, str] = json.loads(str(q.facts.values.get("at_work") or "{}"))
     worker = at_work.get(str(heap.values.get("oid")), "")
     if "wraparound" in worker:

@@ -298,6 +298,7 @@ def test_big_rewrites_want_their_room_declared_where_it_cannot_be_seen(newest: W
 
 
 def test_old_rows_are_frozen_before_anything_is_rewritten(newest: Workbench) -> None:
-    old = decided(newest, heap(age=1_200_000_000), Policy(), pg_repack="ready")
-    assert old.decision is Decision.DEFER
-    assert "freezes them first" in old.reason
+    for name in ("age", "multixact_age"):
+        old = decided(newest, heap(**{name: 1_200_000_000}), Policy(), pg_repack="ready")
+        assert old.decision is Decision.DEFER
+        assert "freezes them first" in old.reason
