@@ -111,8 +111,15 @@ class Service:
 
     def end(self) -> None:
         assert self.process is not None
+        pid = self.process.pid
+        eventually("it has come so far that it listens to signals", lambda: _catches(pid, signal.SIGTERM))
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def _tree(pid: int) -> list[int]:
