@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.place import Place
 
-NAMES = ("tracking", "startup", "big_file", "big_vacuum", "fleet", "handlers", "postgresql", "service")
+NAMES = ("tracking", "startup", "big_file", "big_vacuum", "fleet", "handlers", "postgresql", "many_tables", "service")
 RESULTS = Path(__file__).with_name("results")
 
 

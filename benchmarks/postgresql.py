@@ -16,16 +16,16 @@ from benchmarks.place import Place, product
 from tests.plugins.postgresql import NEWEST, Database, Server, start
 
 ROWS = 1000
-"""Rows of a small table; half of them are dead when it is due."""
+"""Rows of a small table: autovacuum waits for 250 dead ones, we for 125."""
 
-USED = 50
-"""Rows of each small table that have changed since its last maintenance: autovacuum waits for 250, we for 125."""
+USED, DUE = 0.05, 0.5
+"""Shares of the rows of a small table that have changed: since its last maintenance, and where it is due."""
 
 _TABLE = """CREATE TABLE s%s (
     id bigint PRIMARY KEY, customer int, state text, amount numeric(10, 2), note text, changed timestamptz
 )"""
-_ROWS = f"""INSERT INTO s%s SELECT n, n %% 40, 'open', n * 1.25, repeat('words ', n %% 9), now() - n * interval '1 hour'
-FROM generate_series(1, {ROWS}) n"""
+_ROWS = """INSERT INTO s%s SELECT n, n %% 40, 'open', n * 1.25, repeat('words ', n %% 9), now() - n * interval '1 hour'
+FROM generate_series(1, %s) n"""
 
 
 _RESTED = (
@@ -40,26 +40,26 @@ def run(place: Place) -> Iterator[Comparison]:
     server = start(NEWEST, fsync="on", shared_buffers="256MB", log_statement="none", max_locks_per_transaction=1000)
     rounds = place.rounds or 5
     try:
-        many = _tables(server.create("many"), 3000 if place.full else 600)
+        many = make(server.create("many"), 3000 if place.full else 600)
         for title, variants in _few_due(place, many):
-            yield compare(title, variants, rounds=rounds, note=_about(many))
-        idle = _tables(server.create("idle"), 10_000 if place.full else 1000)
-        yield compare("Nothing due, many small tables in use", _idle(place, idle), rounds=rounds, note=_about(idle))
-        idle.drop()
+            yield compare(title, variants, rounds=rounds, note=about(many))
+        resting = make(server.create("idle"), 10_000 if place.full else 1000)
+        yield compare("Nothing due, many small tables in use", idle(place, resting), rounds=rounds, note=about(resting))
+        resting.drop()
         mixed = _mixed(server, 50 if place.full else 2, 300)
         for title, variants in _all_due(place, mixed):
-            yield compare(title, variants, rounds=rounds, note=_about(mixed))
+            yield compare(title, variants, rounds=rounds, note=about(mixed))
     finally:
         server.remove()
 
 
 def _few_due(place: Place, database: Database) -> Iterator[tuple[str, Sequence[Variant]]]:
     """One of twenty tables is due; the others are in use, or nobody has touched them since they were last maintained."""
-    yield "VACUUM, one in twenty of many small tables due, all in use", _due(place, database, ["vacuum"], ())
+    yield "VACUUM, one in twenty of many small tables due, all in use", due(place, database, ["vacuum"], ())
     title = "VACUUM, one in twenty of many small tables due, the others untouched"
-    yield title, _due(place, database, ["vacuum"], (), used=False)
+    yield title, due(place, database, ["vacuum"], (), used=False)
     title = "VACUUM and ANALYZE, one in twenty of many small tables due, all in use"
-    yield title, _due(place, database, ["vacuum", "analyze"], ("--analyze",))
+    yield title, due(place, database, ["vacuum", "analyze"], ("--analyze",))
 
 
 def _all_due(place: Place, database: Database) -> Iterator[tuple[str, Sequence[Variant]]]:
@@ -68,23 +68,26 @@ def _all_due(place: Place, database: Database) -> Iterator[tuple[str, Sequence[V
     yield "REINDEX CONCURRENTLY of all indexes", _rebuilds(place, database)
 
 
-def _due(
+def due(
     place: Place, database: Database, operations: Sequence[str], flags: Sequence[str], *, used: bool = True
 ) -> Sequence[Variant]:
-    tables = _small(database)
+    """One of twenty tables has lost half of its rows."""
+    tables = small(database)
 
     def prepare() -> None:
         database.execute(*_RESTED)
         _change(database, tables if used else [], USED)
-        _change(database, tables[::20], ROWS // 2)
+        _change(database, tables[::20], DUE)
 
     return _variants(place, database, operations, flags, prepare, _is_clean(database))
 
 
-def _idle(place: Place, database: Database) -> Sequence[Variant]:
+def idle(place: Place, database: Database) -> Sequence[Variant]:
+    """Nothing is due."""
+
     def prepare() -> None:
         database.execute(*_RESTED)
-        _change(database, _small(database), USED)
+        _change(database, small(database), USED)
 
     flags = ("--analyze-only",)
     return _variants(place, database, ["vacuum", "analyze"], flags, prepare, _is_clean(database))
@@ -93,7 +96,7 @@ def _idle(place: Place, database: Database) -> Sequence[Variant]:
 def _everything(place: Place, database: Database, operation: str, flags: Sequence[str]) -> Sequence[Variant]:
     def prepare() -> None:
         database.execute("VACUUM")  # what ANALYZE leaves does not pile up
-        _change(database, _small(database), ROWS // 2)
+        _change(database, small(database), DUE)
         database.execute("UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid % 5 = 0")
 
     return _variants(place, database, [operation], flags, prepare, _is_clean(database, operation))
@@ -152,12 +155,13 @@ def _variants(
     ]  # fmt: skip
 
 
-def _tables(database: Database, count: int) -> Database:
+def make(database: Database, count: int, rows: str = str(ROWS)) -> Database:
+    """Small tables `s1`, `s2`, ... of so many rows, an expression of their number `i`."""
     database.execute(
         f"""DO $$ BEGIN FOR i IN 1..{count} LOOP
             EXECUTE format($table${_TABLE}$table$, i);
             EXECUTE format('CREATE INDEX ON s%s (customer)', i);
-            EXECUTE format($rows${_ROWS}$rows$, i);
+            EXECUTE format($rows${_ROWS}$rows$, i, ({rows})::int);
         END LOOP; END $$""",
         *_RESTED,
     )
@@ -170,32 +174,40 @@ def _mixed(server: Server, scale: int, count: int) -> Database:
     place_of = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", database.name]
     subprocess.run([*command, *place_of], check=True, capture_output=True)
     database.execute("CREATE INDEX ON pgbench_accounts (abalance)", "CREATE INDEX ON pgbench_accounts (bid)")
-    return _tables(database, count)
+    return make(database, count)
 
 
-def _small(database: Database) -> list[str]:
+def small(database: Database) -> list[str]:
+    """The names of the small tables."""
     return [row[0] for row in database.query("SELECT relname FROM pg_class WHERE relname ~ '^s[0-9]+$' ORDER BY oid")]
 
 
-def _change(database: Database, tables: Sequence[str], rows: int) -> None:
+def _change(database: Database, tables: Sequence[str], share: float) -> None:
     with database.connect() as connection:
         connection.execute("SET synchronous_commit = off")
+        rows = dict(connection.execute("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'").fetchall())
         for name in tables:
-            connection.execute(f"UPDATE {name} SET amount = amount + 1, changed = now() WHERE id <= {rows}")
+            text = f"UPDATE {name} SET amount = amount + 1, changed = now() WHERE id <= {share * rows[name]}"
+            connection.execute(text)
         connection.execute("SELECT pg_stat_force_next_flush()")
 
 
 def _is_clean(database: Database, operation: str = "vacuum") -> Callable[[], None]:
+    """Nothing is left of what was due."""
     column = {"vacuum": "n_dead_tup", "analyze": "n_mod_since_analyze"}[operation]
+    text = (
+        f"SELECT relname, {column}, n_live_tup FROM pg_stat_user_tables WHERE {column} > 50 + {2 * USED} * n_live_tup"
+    )
 
     def check() -> None:
-        left = database.query(f"SELECT relname, {column} FROM pg_stat_user_tables WHERE {column} > {2 * USED}")
+        left = database.query(text)
         assert not left, f"{len(left)} tables were not done: {left[:3]}"
 
     return check
 
 
-def _about(database: Database) -> str:
+def about(database: Database) -> str:
+    """How many tables, how big."""
     tables, size = database.query(
         "SELECT (SELECT count(*) FROM pg_stat_user_tables), pg_size_pretty(pg_database_size(current_database()))"
     )[0]
