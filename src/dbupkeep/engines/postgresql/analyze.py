@@ -180,7 +180,7 @@ def _without_covered(q: Inquiry, dues: list[Due]) -> list[Due]:
     return [due for due in dues if not covered(due.table.values.get("oid"))]
 
 
-def _proposal(q: Inquiry, share: Share, *, stages: bool = False) -> Proposal:
+def _proposal(q: Inquiry, share: Share[Due], *, stages: bool = False) -> Proposal:
     only = q.version.has(18) and any(table.kind == "partitioned table" for table in share.tables)
     columns = share.tables[0].values.get("columns") if len(share.tables) == 1 else None
     method = "in stages" if stages else "the table alone" if only else "sample"

@@ -137,7 +137,7 @@ def _faults(
     return faults, put_off
 
 
-def _proposal(q: Inquiry, share: Share, method: str, state: str) -> Proposal:
+def _proposal(q: Inquiry, share: Share[Due], method: str, state: str) -> Proposal:
     evidence: dict[str, Value] = {"version_number": q.version.number, "bytes": share.bytes}
     lacking = f"; but {state}" if state != READY else ""
     return propose_draft(

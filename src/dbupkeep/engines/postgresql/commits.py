@@ -41,14 +41,25 @@ class Together:
             self._written = self._handle.row(_RETURN, {"setting": self._usual})["written"]
 
     def keep(self) -> None:
-        """Wait until all is on the disk, where the last piece had nothing to commit: the WAL writer sees to it."""
+        """Wait until all is on the disk, where the last piece had nothing to commit."""
         self.last()
-        pause, started = threading.Event(), perf_counter()
-        while self._written:
-            found = self._handle.row(_KEPT, {"written": self._written})
-            if found["kept"] or perf_counter() - started > _WRITERS_ROUNDS * found["round"]:
-                return
-            pause.wait(_LOOKS)
+        if self._written:
+            _wait(self._handle, self._written)
+
+
+def settled(handle: Handle) -> None:
+    """Wait until what was committed is on the disk, whoever did it: a lost attempt may not have waited for that."""
+    _wait(handle, handle.row("SELECT pg_current_wal_insert_lsn()::text AS written")["written"])
+
+
+def _wait(handle: Handle, written: str) -> None:
+    """For the WAL writer to see to it, which it does whatever happens; not for more of WAL than there are commits in it."""
+    pause, started = threading.Event(), perf_counter()
+    while True:
+        found = handle.row(_KEPT, {"written": written})
+        if found["kept"] or perf_counter() - started > _WRITERS_ROUNDS * found["round"]:
+            return
+        pause.wait(_LOOKS)
 
 
 @contextmanager

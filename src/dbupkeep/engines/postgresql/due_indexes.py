@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbupkeep.engines.postgresql import bloat, needs, remains, words
-from dbupkeep.engines.postgresql.inquiry import Inquiry, group_of, hold_of
+from dbupkeep.engines.postgresql.grouping import Share, gathered
+from dbupkeep.engines.postgresql.inquiry import Inquiry, group_of
 from dbupkeep.facts import ObjectFacts
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Source
@@ -35,48 +35,19 @@ class Due:
     method: str = CONCURRENTLY
 
     @property
+    def facts(self) -> ObjectFacts:
+        """Of the index."""
+        return self.index
+
+    @property
+    def table(self) -> ObjectFacts:
+        """Of its table, as far as a rebuild must know it."""
+        return _table_of(self.index)
+
+    @property
     def gain_bytes(self) -> int | None:
         """What it gives back."""
         return None if self.gain is None else int(self.gain * (self.index.bytes or 0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """Indexes that make one item."""
-
-    object: str
-    hold: str
-    dues: tuple[Due, ...]
-
-    @property
-    def indexes(self) -> list[ObjectFacts]:
-        """Its indexes, in their order."""
-        return [due.index for due in self.dues]
-
-    @property
-    def tables(self) -> list[ObjectFacts]:
-        """Their tables, each once."""
-        return list({index.table: table_of(index) for index in self.indexes}.values())
-
-    @property
-    def bytes(self) -> int:
-        """Of all of them."""
-        return sum(due.index.bytes or 0 for due in self.dues)
-
-    @property
-    def gain_bytes(self) -> int | None:
-        """What it gives back, as far as that is known."""
-        known = [gain for due in self.dues if (gain := due.gain_bytes) is not None]
-        return sum(known) if known else None
-
-    @property
-    def reason(self) -> str:
-        """Why; of a group the most pressing one, and how many there are."""
-        first = self.dues[0]
-        if len(self.dues) == 1:
-            return first.reason
-        names = words.listed([index.name for index in self.indexes])
-        return f"{len(self.dues)} small indexes ({names}), first of all {first.index.name}: {first.reason}"
 
 
 def indexes_due(q: Inquiry, indexes: Iterable[ObjectFacts]) -> list[Due]:
@@ -84,28 +55,16 @@ def indexes_due(q: Inquiry, indexes: Iterable[ObjectFacts]) -> list[Due]:
     return sorted((due for index in indexes if (due := _due(q, index)) is not None), key=_order)
 
 
-def shares(q: Inquiry, dues: Sequence[Due], alone: Callable[[Due], bool]) -> list[Share]:
-    """In their order; small indexes of small tables share items, once there are enough of them, but for those `alone`."""
-    small = [due for due in dues if _is_small(q, due) and not alone(due)]
-    if len(small) < max(2, q.threshold("group_from")):
-        small = []
-    groups: dict[str, list[Due]] = defaultdict(list)
-    for due in small:
-        groups[group_of(table_of(due.index))].append(due)
-    together = {id(due) for group in groups.values() if len(group) > 1 for due in group}
-    found = [Share(object=name, hold=name, dues=tuple(group)) for name, group in groups.items() if len(group) > 1]
-    found += [of_one(due) for due in dues if id(due) not in together]
+def shares(q: Inquiry, dues: Sequence[Due], alone: Callable[[Due], bool]) -> list[Share[Due]]:
+    """In their order; small indexes of small tables share items, but for those `alone`."""
+    found = gathered(q, dues, lambda due: not alone(due))
     return sorted(found, key=lambda share: _order(share.dues[0]))
 
 
-def of_one(due: Due) -> Share:
-    """One index as an item of its own."""
-    return Share(object=due.index.name, hold=hold_of(table_of(due.index)), dues=(due,))
-
-
-def _is_small(q: Inquiry, due: Due) -> bool:
-    table = table_of(due.index)
-    return hold_of(table) == group_of(table) and (due.index.bytes or 0) <= q.threshold("group_bytes")
+def gain_of(share: Share[Due]) -> int | None:
+    """What it gives back, as far as that is known."""
+    known = [gain for due in share.dues if (gain := due.gain_bytes) is not None]
+    return sum(known) if known else None
 
 
 def _order(due: Due) -> tuple[int, int, int, str]:
@@ -113,8 +72,7 @@ def _order(due: Due) -> tuple[int, int, int, str]:
     return (due.rank, -(due.gain_bytes or 0), -(due.index.bytes or 0), due.index.name)
 
 
-def table_of(index: ObjectFacts) -> ObjectFacts:
-    """The table of an index, as far as a rebuild must know it."""
+def _table_of(index: ObjectFacts) -> ObjectFacts:
     values = {"oid": index.values["table_oid"], "toast_oid": index.values["toast_oid"]}
     size = int(needs.number(index.values, "table_bytes"))
     return ObjectFacts(name=index.table, kind="table", bytes=size, values=values)
@@ -150,7 +108,7 @@ def _invalid(index: ObjectFacts) -> Due:
 
 
 def _damaged(q: Inquiry, index: ObjectFacts) -> bool:
-    checks = (q.history.last(Operation.CHECK, name) for name in (index.table, group_of(table_of(index))))
+    checks = (q.history.last(Operation.CHECK, name) for name in (index.table, group_of(_table_of(index))))
     last = max((check for check in checks if check), key=lambda check: check.at, default=None)
     if last is None or index.name not in json.loads(str(last.values.get("damaged") or "[]")):
         return False

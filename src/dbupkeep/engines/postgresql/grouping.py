@@ -1,15 +1,38 @@
-"""Which of the tables that are due get an item of their own, and which share one; and in what order. Pure."""
+"""Which of the tables and indexes that are due get an item of their own, and which share one; and in what order. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from dbupkeep.engines.postgresql import words
 from dbupkeep.engines.postgresql.inquiry import Inquiry, group_of, hold_of
 from dbupkeep.engines.postgresql.needs import Need
 from dbupkeep.facts import ObjectFacts
+
+
+class Piece(Protocol):
+    """A table or an index with why something is done to it."""
+
+    @property
+    def facts(self) -> ObjectFacts:
+        """Of what it is done to."""
+        ...
+
+    @property
+    def table(self) -> ObjectFacts:
+        """Of the table, whose hold that takes."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+        ...
+
+
+P = TypeVar("P", bound=Piece)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,63 +44,79 @@ class Due:
     benefit: float = 0.0
 
     @property
-    def bytes(self) -> int:
-        """Its size."""
-        return self.table.bytes or 0
+    def facts(self) -> ObjectFacts:
+        """Of the table."""
+        return self.table
+
+    @property
+    def reason(self) -> str:
+        """Of the need."""
+        return self.need.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """Tables that make one item."""
+class Share(Generic[P]):
+    """What makes one item, the most pressing first."""
 
     object: str
     hold: str
-    dues: tuple[Due, ...]
+    dues: tuple[P, ...]
+
+    @property
+    def objects(self) -> list[ObjectFacts]:
+        """Of what is worked on, in its order."""
+        return [due.facts for due in self.dues]
 
     @property
     def tables(self) -> list[ObjectFacts]:
-        """Its tables."""
-        return [due.table for due in self.dues]
+        """Of its tables, each once."""
+        return list({due.table.name: due.table for due in self.dues}.values())
 
     @property
     def bytes(self) -> int:
-        """Of all of them."""
-        return sum(due.bytes for due in self.dues)
+        """Of all that is worked on."""
+        return sum(each.bytes or 0 for each in self.objects)
 
     @property
     def reason(self) -> str:
         """Why; of a group the most pressing one, and how many there are."""
         first = self.dues[0]
         if len(self.dues) == 1:
-            return first.need.reason
-        names = words.listed([due.table.name for due in self.dues])
-        return f"{len(self.dues)} small tables ({names}), first of all {first.table.name}: {first.need.reason}"
+            return first.reason
+        kind = "indexes" if first.facts.kind == "index" else "tables"
+        names = words.listed([each.name for each in self.objects])
+        return f"{len(self.dues)} small {kind} ({names}), first of all {first.facts.name}: {first.reason}"
 
 
-def shares(q: Inquiry, dues: Sequence[Due]) -> list[Share]:
-    """Freezing first, by age and size; then by benefit. Small tables share items, once there are enough of them."""
-    ordered = sorted(dues, key=_order)
-    limit, enough = q.threshold("group_bytes"), q.threshold("group_from")
-    small = [due for due in ordered if due.bytes <= limit and due.table.kind != "partitioned table"]
-    if len(small) < max(2, enough):
-        small = []
-    grouped = {id(due) for due in small}
-    groups: dict[str, list[Due]] = defaultdict(list)
-    for due in small:
+def shares(q: Inquiry, dues: Sequence[Due]) -> list[Share[Due]]:
+    """Freezing first, by age and size; then by benefit, what is big before what is in groups."""
+    found = gathered(q, sorted(dues, key=_order), lambda _: True)
+    return sorted(found, key=lambda share: _order(share.dues[0])[:1])
+
+
+def gathered(q: Inquiry, dues: Sequence[P], may: Callable[[P], bool]) -> list[Share[P]]:
+    """In their order, groups last: what is small, and may, shares an item with others of its hold, if there is enough of it."""
+    limit = q.threshold("group_bytes")
+    small = [due for due in dues if (due.facts.bytes or 0) <= limit and _is_small(due.table) and may(due)]
+    groups: dict[str, list[P]] = defaultdict(list)
+    for due in small if len(small) >= max(2, q.threshold("group_from")) else []:
         groups[group_of(due.table)].append(due)
-    alone = [of_one(due) for due in ordered if id(due) not in grouped]
-    together = [
-        Share(object=name, hold=name, dues=tuple(group)) if len(group) > 1 else of_one(group[0])
-        for name, group in groups.items()
-    ]
-    return sorted([*alone, *together], key=lambda share: _order(share.dues[0])[:1])
+    several = {name: group for name, group in groups.items() if len(group) > 1}
+    grouped = {id(due) for group in several.values() for due in group}
+    alone = [of_one(due) for due in dues if id(due) not in grouped]
+    return [*alone, *(Share(object=name, hold=name, dues=tuple(group)) for name, group in several.items())]
 
 
-def of_one(due: Due) -> Share:
-    """One table as an item of its own."""
-    return Share(object=due.table.name, hold=hold_of(due.table), dues=(due,))
+def of_one(due: P) -> Share[P]:
+    """One as an item of its own."""
+    return Share(object=due.facts.name, hold=hold_of(due.table), dues=(due,))
+
+
+def _is_small(table: ObjectFacts) -> bool:
+    """Whether its hold is that of a group."""
+    return hold_of(table) == group_of(table)
 
 
 def _order(due: Due) -> tuple[bool, float, int, str]:
     weight = due.need.score if due.need.freeze else due.benefit
-    return (not due.need.freeze, -weight, -due.bytes, due.table.name)
+    return (not due.need.freeze, -weight, -(due.table.bytes or 0), due.table.name)

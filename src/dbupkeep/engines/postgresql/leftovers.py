@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dbupkeep.engine import Evidence, Leftover
-from dbupkeep.engines.postgresql import maintain, needs, orphans, rebuild, rebuilt, remains, rewrite
+from dbupkeep.engines.postgresql import commits, maintain, needs, orphans, rebuild, rebuilt, remains, rewrite
 from dbupkeep.engines.postgresql.due_indexes import DROP
 from dbupkeep.engines.postgresql.names import told
 from dbupkeep.errors import Busy, Refused
@@ -64,6 +65,13 @@ def recover(handle: Handle, item: PlanItem, tag: str, notes: Sequence[str] = ())
     """Before an attempt after a lost one: end its session, drop what it left, and look whether it was done after all."""
     maintain.fit_to_work(handle, item, writes=CATALOGUE[item.operation].writes)
     orphans.settle(handle, item, tag)
+    done = _done(handle, item, notes)
+    if done is not None and item.members:  # their commits need not have waited for the disk
+        commits.settled(handle)
+    return done
+
+
+def _done(handle: Handle, item: PlanItem, notes: Sequence[str]) -> Evidence | None:
     if item.operation is Operation.REINDEX:
         return _recover_rebuild(handle, item, notes)
     if item.operation in (Operation.VACUUM, Operation.ANALYZE):
@@ -92,14 +100,8 @@ def _recover_rebuild(handle: Handle, item: PlanItem, notes: Sequence[str]) -> Ev
 def _evidence(handle: Handle, item: PlanItem, intent: remains.Intent) -> Evidence:
     work = rebuild.as_noted(item, intent)
     evidence = rebuild.verify(handle, item, work)
-    return Evidence(
-        effective=Effective.YES if evidence.after.get("valid") else Effective.NO,
-        reason=f"the attempt before had done it: {evidence.reason}",
-        before=evidence.before,
-        after=evidence.after,
-        values=evidence.values,
-        work_bytes=evidence.work_bytes,
-    )
+    effective = Effective.YES if evidence.after.get("valid") else Effective.NO
+    return replace(evidence, effective=effective, reason=f"the attempt before had done it: {evidence.reason}")
 
 
 def _option_wait(item: PlanItem) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dbupkeep.engine import Evidence, Work
@@ -76,15 +77,7 @@ def _done_after_all(handle: Handle, item: PlanItem, attempts: Sequence[Sequence[
     valid = int(bool(item.evidence.get("valid", True)))
     noted = {"members": json.dumps({name: [intent.bytes, valid] for name, intent in first.items()})}
     evidence = verify(handle, item, Work(seconds=0.0, values=noted))
-    return Evidence(
-        effective=Effective.YES,
-        reason=f"the attempt before had done it: {evidence.reason}",
-        before=evidence.before,
-        after=evidence.after,
-        values=evidence.values,
-        work_bytes=evidence.work_bytes,
-        members=evidence.members,
-    )
+    return replace(evidence, effective=Effective.YES, reason=f"the attempt before had done it: {evidence.reason}")
 
 
 def _judge(item: PlanItem, before: int, after: int, *, stale: Sequence[str]) -> tuple[Effective, str]:

@@ -13,12 +13,12 @@ from dbupkeep.engines.postgresql.due_indexes import (
     CONCURRENTLY,
     DROP,
     Due,
-    Share,
+    gain_of,
     indexes_due,
     predicted,
     shares,
-    table_of,
 )
+from dbupkeep.engines.postgresql.grouping import Share
 from dbupkeep.engines.postgresql.indexes import KIND
 from dbupkeep.engines.postgresql.inquiry import CONSENT_DROP, CONSENT_LOCK, Draft, Inquiry
 from dbupkeep.engines.postgresql.inquiry import propose as propose_draft
@@ -60,11 +60,11 @@ def _has_its_own_way(q: Inquiry, due: Due) -> bool:
         or not due.index.values.get("permitted")
         or _not_concurrently(q, due.index)
         or _refusal(q, due)
-        or _in_the_way(q, [table_of(due.index)])
+        or _in_the_way(q, [due.table])
     )
 
 
-def _proposal(q: Inquiry, share: Share) -> Proposal:
+def _proposal(q: Inquiry, share: Share[Due]) -> Proposal:
     first = share.dues[0]
     spaces = _needs(q, share.dues)
     space = _space(q, share, spaces)
@@ -76,7 +76,7 @@ def _proposal(q: Inquiry, share: Share) -> Proposal:
     return propose_draft(
         q,
         Draft(
-            tables=share.indexes,
+            tables=share.objects,
             object=share.object,
             hold=share.hold,
             reason=share.reason,
@@ -84,7 +84,7 @@ def _proposal(q: Inquiry, share: Share) -> Proposal:
             locks={CONCURRENTLY: _LOCKS, BLOCKING: _LOCKS_BLOCKING}.get(method, _LOCKS_DROP),
             strong=method == BLOCKING,
             work_bytes=_read_and_written(share) if method != DROP else 0,
-            gain=share.bytes if method == DROP else share.gain_bytes,
+            gain=share.bytes if method == DROP else gain_of(share),
             options=_options(q),
             evidence={"version_number": q.version.number, "bytes": share.bytes, **_evidence(share)},
             space=space,
@@ -94,9 +94,9 @@ def _proposal(q: Inquiry, share: Share) -> Proposal:
     )
 
 
-def _read_and_written(share: Share) -> int:
+def _read_and_written(share: Share[Due]) -> int:
     """Bytes of the indexes, and of the table of each."""
-    return share.bytes + sum(table_of(index).bytes or 0 for index in share.indexes)
+    return share.bytes + sum(due.table.bytes or 0 for due in share.dues)
 
 
 def _options(q: Inquiry) -> dict[str, Value]:
@@ -112,7 +112,7 @@ def _options(q: Inquiry) -> dict[str, Value]:
     }
 
 
-def _evidence(share: Share) -> dict[str, Value]:
+def _evidence(share: Share[Due]) -> dict[str, Value]:
     """What the work and its verification need to know of an index; of a group as JSON of all of them."""
     if len(share.dues) > 1:
         return {**_of_group(share), "share": _gain(share)}
@@ -128,8 +128,8 @@ def _evidence(share: Share) -> dict[str, Value]:
     }
 
 
-def _of_group(share: Share) -> dict[str, Value]:
-    indexes = share.indexes
+def _of_group(share: Share[Due]) -> dict[str, Value]:
+    indexes = share.objects
     collations = {index.name: actual for index in indexes if (actual := index.values.get("actual"))}
     gains = {due.index.name: gain for due in share.dues if (gain := due.gain_bytes) is not None}
     biggest = max(indexes, key=lambda index: index.bytes or 0)
@@ -142,12 +142,12 @@ def _of_group(share: Share) -> dict[str, Value]:
     }
 
 
-def _gain(share: Share) -> float | None:
+def _gain(share: Share[Due]) -> float | None:
     """The share of all that is to be given back; nothing where some of it is rebuilt for another reason."""
     gains = [due.gain_bytes for due in share.dues]
     if None in gains or not share.bytes:
         return None
-    return round((share.gain_bytes or 0) / share.bytes, 3)
+    return round((gain_of(share) or 0) / share.bytes, 3)
 
 
 def _not_concurrently(q: Inquiry, index: ObjectFacts) -> str:
@@ -197,7 +197,7 @@ def _needs(q: Inquiry, dues: Sequence[Due]) -> Spaces:
     return {tablespace: room.wanted(q, what, size, tablespace) for tablespace, size in sizes.items()}
 
 
-def _space(q: Inquiry, share: Share, spaces: Spaces) -> tuple[SpaceNeed, ...]:
+def _space(q: Inquiry, share: Share[Due], spaces: Spaces) -> tuple[SpaceNeed, ...]:
     """The same in one list; WAL is on one volume, whatever it is for."""
     if len(spaces) == 1:
         (needed,) = spaces.values()
@@ -215,8 +215,8 @@ def _tablespace(due: Due) -> int:
     return int(needs.number(due.index.values, "tablespace"))
 
 
-def _notices(q: Inquiry, share: Share) -> tuple[Notice, ...]:
-    foreign = [index.name for index in share.indexes if not index.values.get("owned")]
+def _notices(q: Inquiry, share: Share[Due]) -> tuple[Notice, ...]:
+    foreign = [index.name for index in share.objects if not index.values.get("owned")]
     if not foreign:
         return ()
     role, it = q.facts.values.get("role"), "it" if len(foreign) == 1 else "one of them"

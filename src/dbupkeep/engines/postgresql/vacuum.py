@@ -188,7 +188,7 @@ def _measures(table: ObjectFacts) -> str:
     )
 
 
-def _proposal(q: Inquiry, share: Share) -> Proposal:
+def _proposal(q: Inquiry, share: Share[Due]) -> Proposal:
     freeze = any(due.need.freeze and due.need.due for due in share.dues)
     options = _options(q, share, freeze=freeze)
     return propose_draft(
@@ -210,7 +210,7 @@ def _proposal(q: Inquiry, share: Share) -> Proposal:
     )
 
 
-def _options(q: Inquiry, share: Share, *, freeze: bool) -> dict[str, Value]:
+def _options(q: Inquiry, share: Share[Due], *, freeze: bool) -> dict[str, Value]:
     given = q.scope.config
     options: dict[str, Value] = {
         "truncate": flag({"truncate": q.setting("truncate")}, "truncate"),
@@ -243,7 +243,7 @@ def _method(options: Mapping[str, Value], *, freeze: bool) -> str:
     return ", ".join(words_)
 
 
-def _evidence(q: Inquiry, share: Share) -> dict[str, Value]:
+def _evidence(q: Inquiry, share: Share[Due]) -> dict[str, Value]:
     tables = share.tables
     return {
         "version_number": q.version.number,
@@ -256,7 +256,7 @@ def _evidence(q: Inquiry, share: Share) -> dict[str, Value]:
     }
 
 
-def _notices(q: Inquiry, share: Share) -> tuple[Notice, ...]:
+def _notices(q: Inquiry, share: Share[Due]) -> tuple[Notice, ...]:
     ages = {
         "transactions": _oldest(share, "age", "toast_age"),
         "multixacts": _oldest(share, "multixact_age", "toast_multixact_age"),
@@ -278,11 +278,11 @@ def _notices(q: Inquiry, share: Share) -> tuple[Notice, ...]:
 _AT_ONCE = "run it at once, and nothing else on this server: it takes no changes any more when that is reached"
 
 
-def _oldest(share: Share, *names: str) -> float:
+def _oldest(share: Share[Due], *names: str) -> float:
     return max(needs.number(table.values, name) for table in share.tables for name in names)
 
 
-def _in_the_way(q: Inquiry, share: Share) -> str:
+def _in_the_way(q: Inquiry, share: Share[Due]) -> str:
     at_work: Mapping[str, str] = json.loads(str(q.facts.values.get("at_work") or "{}"))
     if len(share.dues) == 1:
         worker = at_work.get(str(share.tables[0].values.get("oid")))
@@ -291,7 +291,7 @@ def _in_the_way(q: Inquiry, share: Share) -> str:
     return "" if share.dues[0].need.freeze or q.policy.force else _still_kept(q, share)
 
 
-def _still_kept(q: Inquiry, share: Share) -> str:
+def _still_kept(q: Inquiry, share: Share[Due]) -> str:
     """Whether the last run could not remove the dead rows, and the one who kept them is still there."""
     last = q.history.last(q.operation, share.object)
     if last is None or last.effective != Effective.NO.value or "horizon_holder" not in q.facts.values:

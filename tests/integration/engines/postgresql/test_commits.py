@@ -64,6 +64,22 @@ def test_statistics_that_are_said_to_be_fresh_survive_a_crash_of_the_server(benc
     assert names <= {name for (name,) in bench.database.query(fresh)}
 
 
+def test_what_a_lost_attempt_had_done_is_on_the_disk_before_that_is_said(newest: Workbench) -> None:
+    for number in range(12):
+        newest.bloat(f"t{number}", rows=500, dead=0)
+        newest.database.execute(f"UPDATE t{number} SET a = 'y'")
+    policy = Policy(thresholds={"analyze": {"group_from": 2}})
+    item = next(each for each in map(item_of, newest.due(Operation.ANALYZE, policy=policy)) if each.members)
+    newest.database.execute("SET synchronous_commit = off", f"ANALYZE {', '.join(item.members)}")
+    with newest.session(tag="dbupkeep:lost:2") as session:
+        handle = cast("PostgresqlSession", session).handle
+        written = handle.row(NOW)
+        evidence = session.recover(item, "dbupkeep:lost:1", [])
+        assert evidence is not None
+        assert "the attempt before had done it" in evidence.reason
+        assert handle.row(ON_DISK, written)["it"]
+
+
 def test_only_the_last_piece_waits_for_the_disk_and_takes_the_others_along(handle: Handle) -> None:
     usual = handle.row(WAITS)
     with together(handle) as commits:
