@@ -31,7 +31,7 @@ from dbupkeep.plans import PlanItem
 from dbupkeep.testing.pair_kit import PATIENCE, Handles, Log, eventually, family, serving, together
 from dbupkeep.testing.scripted import ScriptedEngine, ScriptedSession
 from tests.plugins.postgresql import Database
-from tests.plugins.proxies import pooler
+from tests.plugins.proxies import pooler, shared_pool
 
 pytestmark = pytest.mark.engine("postgresql")
 
@@ -50,20 +50,12 @@ def pair(newest_database: Database) -> Iterator[Handles]:
 
 
 def test_a_pool_that_shares_sessions_is_refused_and_keeps_nothing_of_ours(newest_database: Database) -> None:
-    settings = (
-        "select name, setting from pg_settings where source = 'session' and name <> 'application_name' order by name"
-    )
-    with pooler(newest_database.server, "transaction") as port:
-        through = {"port": port, "application_name": "the application", "prepare_threshold": None}
-        with newest_database.connect(**through) as application:
-            before = application.execute(settings).fetchall()
+    with shared_pool(newest_database) as port:
         with pytest.raises(LedgerError) as refused:
             open_pair(f"postgresql://postgres@127.0.0.1:{port}/{newest_database.name}", SystemClock(), LEASE)
         assert "pooler" in refused.value.what
         assert "session mode" in refused.value.hint
-        with newest_database.connect(**through) as application:
-            assert application.execute(settings).fetchall() == before, "the application got our settings"
-            assert not application.execute("select from pg_namespace where nspname = 'dbupkeep'").fetchall()
+    assert not newest_database.query("select from pg_namespace where nspname = 'dbupkeep'")
 
 
 def test_a_pool_that_keeps_sessions_apart_is_as_good_as_the_server(newest_database: Database) -> None:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import sql
 
+from dbupkeep.errors import Lost
+from dbupkeep.plans import PlanItem
+from dbupkeep.testing.engine_suite import Recorder
 from tests.plugins.postgresql import Database
-from tests.plugins.postgresql_bench import holding, until
+from tests.plugins.postgresql_bench import Workbench, holding, in_thread, until
 
 BUILD, VALIDATE = 77, 78
 
@@ -66,6 +70,21 @@ def held(database: Database, phase: str) -> Iterator[Held]:
     """Hold the next rebuild of `t_k` in a phase; `arrive` waits for it to be there."""
     with ExitStack() as stack:
         yield Held(database=database, phase=phase, stack=stack, prepare=_prepare(database, phase, stack))
+
+
+def lost(bench: Workbench, item: PlanItem, phase: str) -> Recorder:
+    """An attempt whose session ends while `t_k` is in a phase; what it has told."""
+    recorder, before = Recorder(), invalid(bench.database)
+    with held(bench.database, phase) as hold:
+        with bench.session(tag="dbupkeep:lost:1") as session:
+            running = in_thread(lambda: session.run(item, recorder))
+            hold.arrive()
+            bench.database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index")
+            with pytest.raises(Lost):
+                running.outcome()
+        assert invalid(bench.database) > before
+        hold.release()
+    return recorder
 
 
 def _prepare(database: Database, phase: str, stack: ExitStack) -> Callable[[], None]:

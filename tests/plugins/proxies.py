@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.postgresql import Server, free_port
+from tests.plugins.postgresql import Database, Server, free_port
 
 PGBOUNCER = "/usr/sbin/pgbouncer"
 
@@ -117,3 +117,18 @@ def _answering(port: int, process: subprocess.Popen[bytes], folder: Path) -> Non
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
     raise RuntimeError("PgBouncer does not answer")
+
+
+@contextmanager
+def shared_pool(database: Database) -> Iterator[int]:
+    """A pool in transaction mode before a database, used by an application; nothing must stay in its sessions. Yields its port."""
+    settings = (
+        "SELECT name, setting FROM pg_settings WHERE source = 'session' AND name <> 'application_name' ORDER BY name"
+    )
+    with pooler(database.server, "transaction") as port:
+        through = {"port": port, "application_name": "the application", "prepare_threshold": None}
+        with database.connect(**through) as application:
+            before = application.execute(settings).fetchall()
+        yield port
+        with database.connect(**through) as application:
+            assert application.execute(settings).fetchall() == before, "the application got our settings"

@@ -77,6 +77,13 @@ def cut_off(pair: Handles, verb: str, job_id: str, *, after: int, by: str = "") 
         getattr(broken, verb)(job_id, by=by)
 
 
+def a_turn_of(other: Handles, number: int) -> Job:
+    """What another process submits, begins and ends between two transactions."""
+    new = family(target=f"fake:///other{number}")
+    other.life.submit(new.submission)
+    return other.finish(new.children[0])
+
+
 class EndingTests:
     """A run over thousands of databases is ended a slice at a time, and no slice is left over."""
 
@@ -90,13 +97,7 @@ class EndingTests:
         """Each time that a slice is durable, another process submits, begins and ends; the caller returns when all is over."""
         fleet = Fleet(pair)
         turns: list[Job] = []
-
-        def turn() -> None:
-            new = family(target=f"fake:///other{len(turns)}")
-            other.life.submit(new.submission)
-            turns.append(other.finish(new.children[0]))
-
-        faults = Faults(turn)
+        faults = Faults(lambda: turns.append(a_turn_of(other, len(turns))))
         sliced = Lifecycle(FaultyLedger(pair.ledger, faults), pair.queue)
         faults.at(1, "committed", times=10**6)
         getattr(sliced, verb)(fleet.run.id, by="me")
@@ -202,13 +203,7 @@ class PuttingOffTests:
     def test_others_get_their_turn_and_all_is_put_off(self, pair: Handles, other: Handles, over: Fleet) -> None:
         """By whoever was to begin any of it; what runs goes on, and nothing is barred by what was put off before it."""
         turns: list[Job] = []
-
-        def turn() -> None:
-            new = family(target=f"fake:///other{len(turns)}")
-            other.life.submit(new.submission)
-            turns.append(other.finish(new.children[0]))
-
-        faults = Faults(turn)
+        faults = Faults(lambda: turns.append(a_turn_of(other, len(turns))))
         life = Lifecycle(FaultyLedger(pair.ledger, faults), pair.queue, Later())
         faults.at(1, "committed", times=10**6)
         assert life.begin(next_delivery(over.families[2].children[0]), "w") is None

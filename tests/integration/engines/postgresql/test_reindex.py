@@ -21,7 +21,7 @@ from dbupkeep.plans import Decision, PlanItem, Source
 from dbupkeep.testing.engine_suite import Recorder, item_of
 from tests.plugins.postgresql import NEWEST, Database, Server, start
 from tests.plugins.postgresql_bench import Workbench, holding, in_thread, until
-from tests.plugins.postgresql_phases import PHASES, READ, SETUP, WRITE, held, invalid, strangers
+from tests.plugins.postgresql_phases import PHASES, READ, SETUP, WRITE, held, invalid, lost, strangers
 from tests.plugins.proxies import network_path
 
 pytestmark = pytest.mark.engine("postgresql")
@@ -497,16 +497,8 @@ def test_a_deadline_ends_it(newest: Workbench) -> None:
 def test_a_lost_attempt_is_recovered(bench: Workbench, phase: str) -> None:
     bench.database.execute(*SETUP)
     theirs = strangers(bench.database, "t_k_ccnew")
-    item, recorder = item_for(bench, "public.t_k"), Recorder()
-    with held(bench.database, phase) as hold:
-        with bench.session(tag="dbupkeep:lost:1") as session:
-            running = in_thread(lambda: session.run(item, recorder))
-            hold.arrive()
-            bench.database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index")
-            with pytest.raises(Lost):
-                running.outcome()
-        assert invalid(bench.database) > theirs
-        hold.release()
+    item = item_for(bench, "public.t_k")
+    recorder = lost(bench, item, phase)
     with bench.session(tag="dbupkeep:lost:2") as session:
         evidence = session.recover(item, "dbupkeep:lost:1", recorder.notes)
         assert invalid(bench.database) == theirs

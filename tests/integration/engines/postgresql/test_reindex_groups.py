@@ -25,7 +25,7 @@ from dbupkeep.plans import PlanItem
 from dbupkeep.testing.engine_suite import Recorder, item_of
 from tests.plugins.postgresql import NEWEST, Server, clone, start
 from tests.plugins.postgresql_bench import Workbench, holding, in_thread, until
-from tests.plugins.postgresql_phases import PHASES, SETUP, held, invalid, strangers
+from tests.plugins.postgresql_phases import PHASES, SETUP, held, invalid, lost, strangers
 
 pytestmark = pytest.mark.engine("postgresql")
 
@@ -431,8 +431,7 @@ def test_a_lost_attempt_is_gone_on_with_where_it_was(bench: Workbench, phase: st
     small(bench)
     theirs = strangers(bench.database, "t_k_ccnew")
     item = of_these(group(bench), "u_a", "u_pkey", "v_pkey", "t_k")
-    before, recorder = oids(bench), Recorder()
-    lost(bench, item, recorder, phase)
+    before, recorder = oids(bench), lost(bench, item, phase)
     with bench.session(tag="dbupkeep:lost:2") as session:
         evidence = session.recover(item, "dbupkeep:lost:1", recorder.notes)
         assert invalid(bench.database) == theirs
@@ -465,18 +464,6 @@ def of_these(whole: PlanItem, *names: str) -> PlanItem:
     return dataclasses.replace(whole, members=tuple(whole.members[place] for place in places), evidence=evidence)
 
 
-def lost(bench: Workbench, item: PlanItem, recorder: Recorder, phase: str) -> None:
-    """An attempt whose session ends while `t_k` is in a phase."""
-    with held(bench.database, phase) as hold:
-        with bench.session(tag="dbupkeep:lost:1") as session:
-            running = in_thread(lambda: session.run(item, recorder))
-            hold.arrive()
-            bench.database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index")
-            with pytest.raises(Lost):
-                running.outcome()
-        hold.release()
-
-
 def test_a_server_that_goes_down_is_gone_on_with_when_it_is_back() -> None:
     own = start(NEWEST)
     try:
@@ -505,8 +492,8 @@ def test_a_server_that_goes_down_is_gone_on_with_when_it_is_back() -> None:
 def test_a_stranger_who_left_a_copy_meanwhile_keeps_it(newest: Workbench) -> None:
     """Nobody knows then which of two is ours: better one too many than one of somebody else's gone."""
     small(newest)
-    item, recorder = group(newest), Recorder()
-    lost(newest, item, recorder, "building index")
+    item = group(newest)
+    recorder = lost(newest, item, "building index")
     strangers(newest.database, "w_pkey_ccnew", table="w")
     with newest.session(tag="dbupkeep:lost:2") as session:
         assert session.recover(item, "dbupkeep:lost:1", recorder.notes) is None
