@@ -18,9 +18,12 @@ from psycopg import sql
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Purpose
 from dbupkeep.engines import load
+from dbupkeep.engines.postgresql import introduction
 from dbupkeep.engines.postgresql.faults import refusal_of
+from dbupkeep.engines.postgresql.queries import query
 from dbupkeep.engines.postgresql.session import PostgresqlSession
 from dbupkeep.engines.postgresql.urls import target_of
+from dbupkeep.engines.postgresql.versions import Version
 from dbupkeep.errors import (
     Busy,
     Interrupted,
@@ -89,41 +92,45 @@ def test_what_a_database_sets_for_its_sessions_is_in_nobodys_way(bench: Workbenc
             assert work.seconds > 0.3 or operation is not Operation.VACUUM, "else it would show nothing"
 
 
-def test_a_limit_that_is_over_before_it_can_be_lifted(bench: Workbench) -> None:
-    """A millisecond is over while we introduce ourselves: the connection itself then has no limit, beside its own options."""
-    under_a_millisecond(bench, "statement_timeout")
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have us introduced by a server that takes its time before it lifts any limit."""
+
+    def late(name: str, version: Version) -> str:
+        text = query(name, version)
+        text = text.replace("WITH settings", "WITH late AS MATERIALIZED (SELECT pg_sleep(0.05)), settings")
+        return text.replace("FROM unnest", "FROM late, unnest")
+
+    monkeypatch.setattr(introduction, "query", late)
 
 
-def test_so_is_the_limit_of_transactions_which_17_brought(newest: Workbench) -> None:
-    under_a_millisecond(newest, "transaction_timeout")
+def test_a_limit_that_is_over_before_it_can_be_lifted(bench: Workbench, slowly: None) -> None:
+    """The connection itself then has no limit, beside its own options."""
+    lifted(bench, "statement_timeout")
 
 
-def under_a_millisecond(bench: Workbench, limit: str) -> None:
-    """Those for locks and idle sessions are never over so early: they are lifted as any other setting."""
+def test_so_is_the_limit_of_transactions_which_17_brought(newest: Workbench, slowly: None) -> None:
+    lifted(newest, "transaction_timeout")
+
+
+def lifted(bench: Workbench, limit: str) -> None:
     server, name = bench.database.server, bench.database.name
     bench.bloat()
-    bench.database.execute(f"ALTER DATABASE {name} SET {limit} = '1ms'")
-    for _ in range(8):
-        session = connect(server.url(name, options="-c%20work_mem%3D3MB"), purpose=Purpose.WORK)
-        assert session.handle.row("SELECT current_setting('work_mem') AS m, pg_sleep(0.01) IS NULL")["m"] == "3MB"
-        session.close()
+    bench.database.execute(f"ALTER DATABASE {name} SET {limit} = '20ms'")
+    session = connect(server.url(name, options="-c%20work_mem%3D3MB"), purpose=Purpose.WORK)
+    assert session.handle.row("SELECT current_setting('work_mem') AS m, pg_sleep(0.05) IS NULL")["m"] == "3MB"
+    session.close()
     _, evidence = bench.perform(item_of(bench.due(Operation.VACUUM)[0]))
     assert evidence.effective is Effective.YES
 
 
-def test_a_limit_that_a_pool_does_not_let_us_lift_is_told(newest_database: Database) -> None:
-    newest_database.execute(f"ALTER DATABASE {newest_database.name} SET statement_timeout = '1ms'")
+def test_a_limit_that_a_pool_does_not_let_us_lift_is_told(newest_database: Database, slowly: None) -> None:
+    newest_database.execute(f"ALTER DATABASE {newest_database.name} SET statement_timeout = '20ms'")
     with pooler(newest_database.server, "session") as port:
         with pytest.raises(Refused) as refused:
-            _connect_often(f"postgresql://postgres@127.0.0.1:{port}/{newest_database.name}")
+            connect(f"postgresql://postgres@127.0.0.1:{port}/{newest_database.name}")
         assert "statement timeout" in refused.value.why
         assert "statement_timeout = 0" in refused.value.hint
-
-
-def _connect_often(url: str) -> None:
-    """At times it is done within the millisecond."""
-    for _ in range(50):
-        connect(url).close()
 
 
 def test_what_the_server_does_not_count_is_not_known_to_have_helped(newest: Workbench) -> None:
@@ -433,7 +440,9 @@ def test_a_server_that_goes_down_is_lost_not_failed() -> None:
 CLIENT = """
 import sys
 from dbupkeep.engines import load
+from dbupkeep.engines.postgresql import introduction
 from dbupkeep.engines.postgresql.urls import target_of
+from dbupkeep.engines.postgresql.versions import Version
 session = load("postgresql").connect(target_of(sys.argv[1]), tag="dbupkeep:killed:1")
 session.handle.lock(42, "it")
 print("ready", flush=True)
