@@ -5,7 +5,6 @@ python docs/generate.py [--check]
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 import sys
@@ -50,7 +49,7 @@ def event_page() -> Iterator[str]:
     yield "fields of `data` that are empty may be left out.\n"
     yield "| event | when | data |\n|---|---|---|"
     for name, cls in events.EVENTS.items():
-        fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(cls)) or "–"
+        fields = ", ".join(f"`{field}`" for field in cls.__struct_fields__) or "–"
         yield f"| `{name}` | {_line(cls)} | {fields} |"
 
 

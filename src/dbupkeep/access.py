@@ -9,10 +9,12 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep.audit import Act
 from dbupkeep.clock import Clock
@@ -51,8 +53,7 @@ class Role(IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
+class Token(Struct, frozen=True, kw_only=True):
     """A token as the ledger knows it."""
 
     name: str
@@ -74,8 +75,7 @@ class Token:
         return next((role for role in Role if role.word == self.role), Role.VIEWER)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(Struct, frozen=True, kw_only=True):
     """A browser that is logged in."""
 
     token: str  # the hash of the token that it was opened with: revoked, the session ends too
@@ -83,8 +83,7 @@ class Session:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Roll:
+class Roll(Struct, frozen=True, kw_only=True):
     """All tokens and sessions as they were at one moment."""
 
     tokens: Mapping[str, Token]  # by name

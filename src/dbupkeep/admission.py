@@ -8,10 +8,11 @@ more. What runs is told to stop a little before the window closes, so that it ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 from dbupkeep import cron
 from dbupkeep.definitions import Window
@@ -32,8 +33,7 @@ class Answer(StrEnum):
     DEFER = "defer"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """The answer, and why."""
 
     answer: Answer

@@ -12,8 +12,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 START = "0" * 64
 """What the first entry follows."""
@@ -24,8 +25,7 @@ PRUNED = "audit_pruned"
 _actor: ContextVar[str] = ContextVar("dbupkeep_actor", default="")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
+class Act(Struct, frozen=True, kw_only=True):
     """What somebody asked for."""
 
     who: str  # an account of the machine, `token NAME`, or `schedule`
@@ -36,8 +36,7 @@ class Act:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """An act as the trail keeps it; all text is exactly as it was sealed."""
 
     seq: int  # from 1, without gaps
@@ -52,8 +51,7 @@ class Entry:
     seal: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ends:
+class Ends(Struct, frozen=True, kw_only=True):
     """Where the trail begins and ends, as it notes itself: `pruned` is the newest entry that was forgotten."""
 
     pruned: int = 0

@@ -1,13 +1,12 @@
-"""Frozen dataclasses to JSON values and back, by their annotations; never by pickling.
+"""Records (frozen structs) to JSON values and back, by their annotations; never by pickling.
 
 What can be said: None, bool, int, float, str, `StrEnum`, aware `datetime` (RFC 3339, UTC), `timedelta` (seconds),
-tuples, mappings, unions with None and other frozen dataclasses. Unknown keys are ignored, so that an older program
+tuples, mappings, unions with None and other records. Unknown keys are ignored, so that an older program
 can read what a newer one wrote; a missing key takes the field's default.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -15,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache, partial
 from typing import Any, TypeVar, Union, get_args, get_origin
+
+from msgspec import Struct
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -25,8 +26,8 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - any value of the kinds above
     """Turn a value into what `json.dumps` takes."""
     if type(value) in _PLAIN:
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: to_json(getattr(value, name)) for name in _names(type(value))}
+    if isinstance(value, Struct):
+        return {name: to_json(getattr(value, name)) for name in value.__struct_fields__}
     for kind, write in _SCALARS.items():
         if isinstance(value, kind):
             return write(value)
@@ -36,11 +37,6 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - any value of the kinds above
         items = sorted(value) if isinstance(value, (set, frozenset)) else value
         return [to_json(item) for item in items]
     return value
-
-
-@cache
-def _names(cls: Any) -> tuple[str, ...]:  # noqa: ANN401 - a dataclass
-    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def rfc3339(moment: datetime) -> str:
@@ -58,16 +54,16 @@ _SCALARS: Mapping[type, Callable[[Any], Any]] = {
 
 
 def from_json(cls: type[T], value: Mapping[str, Any]) -> T:
-    """Make a dataclass from a JSON object. Raises `TypeError` when a field without default is missing."""
+    """Make a record from a JSON object. Raises `TypeError` when a field without default is missing."""
     kind: Any = cls
     return cls(**{name: read(value[name]) for name, read in _fields(kind) if name in value})
 
 
 @cache
-def _fields(cls: Any) -> tuple[tuple[str, Read], ...]:  # noqa: ANN401 - a dataclass
+def _fields(cls: Any) -> tuple[tuple[str, Read], ...]:  # noqa: ANN401 - a class of records
     """The fields of a class, each with what reads it: annotations are looked at once, not for each value."""
     hints = typing.get_type_hints(cls)
-    return tuple((name, _reader(hints[name])) for name in _names(cls))
+    return tuple((name, _reader(hints[name])) for name in cls.__struct_fields__)
 
 
 def _reader(hint: Any) -> Read:  # noqa: ANN401 - driven by the annotation
@@ -92,7 +88,7 @@ def _container_reader(hint: Any) -> Read | None:  # noqa: ANN401 - as above
 def _plain_reader(hint: Any) -> Read | None:  # noqa: ANN401 - as above
     if not isinstance(hint, type):
         return None
-    if dataclasses.is_dataclass(hint):
+    if issubclass(hint, Struct):
         return partial(from_json, hint)
     if issubclass(hint, StrEnum):
         return hint

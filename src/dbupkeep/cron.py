@@ -8,9 +8,10 @@ the minute goes by the time that really passes. Moments go in and come out as aw
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
+
+from msgspec import Struct
 
 MERGED = 2000
 """Openings in a row that are taken as one, at most; a window that never closes is told as one that lasts so long."""
@@ -19,8 +20,7 @@ _BACK = (timedelta(hours=1), timedelta(days=1), timedelta(days=32), timedelta(da
 """How far back a due time is looked for, step by step: after a long absence most of what was due does not matter."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class Opening(Struct, frozen=True, kw_only=True):
     """One time in which a window is open: from `opens` until just before `closes`."""
 
     opens: datetime

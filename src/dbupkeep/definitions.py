@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from dbupkeep.operations import Operation, parse
 
@@ -24,8 +25,7 @@ class OnError(StrEnum):
     STOP = "stop"  # nothing more is started once `stop_after` jobs failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorPolicy:
+class ErrorPolicy(Struct, frozen=True, kw_only=True):
     """How failures of children are taken by their parent."""
 
     on_error: OnError = OnError.CONTINUE
@@ -39,8 +39,7 @@ class ErrorPolicy:
         return self.on_error is OnError.STOP and failed >= (self.stop_after or 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """One database, or a place where databases are found."""
 
     name: str  # what people call it
@@ -62,8 +61,7 @@ class Target:
         return bool(self.pattern)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """When an operation is due and what it may cost; an engine fills what is not set with its own defaults."""
 
     name: str = "default"
@@ -82,8 +80,7 @@ class Policy:
         return self.thresholds.get(operation, {}).get(name, default)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(Struct, frozen=True, kw_only=True):
     """When work may start: it opens by a cron expression and lasts for a while."""
 
     name: str
@@ -100,8 +97,7 @@ class Overlap(StrEnum):
     QUEUE = "queue"  # it starts once that has ended; what becomes due meanwhile is the same one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class Schedule(Struct, frozen=True, kw_only=True):
     """When a job starts by itself, by one of the first three; with none it is started by a person."""
 
     cron: str = ""  # five fields
@@ -112,8 +108,7 @@ class Schedule:
     overlap: Overlap = Overlap.SKIP
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
+class Hooks(Struct, frozen=True, kw_only=True):
     """Programs that are called around a run and its operations: each a list of arguments, never a line for a shell."""
 
     pause_application: tuple[str, ...] = ()  # before the first operation of a run
@@ -131,8 +126,7 @@ class Hooks:
         return bool(self.pause_application or self.before_run or self.after_run or self.resume_application)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One step of a definition: an action on targets."""
 
     name: str
@@ -144,8 +138,7 @@ class Step:
     config: Mapping[str, Setting] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobDefinition:
+class JobDefinition(Struct, frozen=True, kw_only=True):
     """A named job: steps, one after another."""
 
     name: str

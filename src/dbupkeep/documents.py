@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
+
+from msgspec.structs import replace
 
 from dbupkeep.audit import Ends, Entry
 from dbupkeep.codec import rfc3339, to_json
@@ -116,7 +117,7 @@ def progress_of(job: Job, running: Iterable[Job] = (), *, still_growing: bool = 
     if job.phase is Phase.ORCHESTRATION:
         return of_parent(job.stats, running, ended=job.status.ended, still_growing=still_growing)
     said = job.progress or {}
-    progress = Progress(**{name: said[name] for name in Progress.__dataclass_fields__ if name in said})
+    progress = Progress(**{name: said[name] for name in Progress.__struct_fields__ if name in said})
     if job.status is JobStatus.COMPLETED:
         current = progress.current if progress.total is None else progress.total
         return replace(progress, current=current, fraction=1.0, source=Source.MEASURED)

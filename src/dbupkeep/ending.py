@@ -8,8 +8,10 @@ writer waiting for seconds. Whoever is cut off in between is followed by the nex
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep.events import CancelRequested, JobCancelled, JobDeferred, StopRequested
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
@@ -20,8 +22,7 @@ SLICE = 200
 """How many jobs one transaction ends: some tens of milliseconds, and one commit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
+class Reached(Struct, frozen=True, kw_only=True):
     """How far below one parent it has come."""
 
     before: Place | None = None  # what stands before this is still to be looked at
@@ -38,8 +39,7 @@ class Slice(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(Struct, frozen=True, kw_only=True):
     """One wish that all below a job end, and what it means for each."""
 
     cancels: bool  # what runs is told to end; else it comes to its end
@@ -103,8 +103,7 @@ class Ending:
             step.append(job.id, CancelRequested(by=self.by))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PuttingOff:
+class PuttingOff(Struct, frozen=True, kw_only=True):
     """That nothing which waits in a run may begin any more for now: it is deferred, and comes back with the next run."""
 
     event: JobDeferred

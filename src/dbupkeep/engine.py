@@ -7,10 +7,11 @@ A survey only reads. `run` does one item on one object and may take hours; every
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.errors import UpkeepError
@@ -38,8 +39,7 @@ class Stop(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class Scope(Struct, frozen=True, kw_only=True):
     """What a survey should look for."""
 
     operations: tuple[Operation, ...]
@@ -52,8 +52,7 @@ class Scope:
     planned: tuple[PlanItem, ...] = ()  # of a plan that is looked at again: facts of their objects, whatever these need
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(Struct, frozen=True, kw_only=True):
     """A database that discovery found."""
 
     target: Target
@@ -61,8 +60,7 @@ class Candidate:
     problem: str = ""  # why it cannot be worked on, if so
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(Struct, frozen=True, kw_only=True):
     """What `run` can say right after its statement."""
 
     seconds: float
@@ -75,8 +73,7 @@ class Work:
     fault: UpkeepError | None = None  # what went wrong with members of a group, where others of it are done
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(Struct, frozen=True, kw_only=True):
     """What was found after the work: `before` and `after` have the same keys, sizes in bytes."""
 
     effective: Effective
@@ -89,8 +86,7 @@ class Evidence:
     members: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)  # of a group: what history keeps of each
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
+class Leftover(Struct, frozen=True, kw_only=True):
     """Something that a cut-off operation left on the target."""
 
     name: str
@@ -99,8 +95,7 @@ class Leftover:
     explanation: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One line of `doctor` or `why`."""
 
     subject: str

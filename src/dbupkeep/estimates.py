@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from dbupkeep.facts import Value
 from dbupkeep.operations import Operation
@@ -22,8 +25,7 @@ As far as they are known, `before` and `bytes` are the sizes before and after, a
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+class Measurement(Struct, frozen=True, kw_only=True):
     """What one finished operation took and gave. Kept when its job is pruned."""
 
     at: datetime
@@ -49,7 +51,10 @@ class Measurement:
     @property
     def parts(self) -> Iterator[Measurement]:
         """What it says of each member of a group: sizes as far as they are known, and no times."""
-        each: Mapping[str, Mapping[str, Value]] = json.loads(str(self.values.get(OF_MEMBERS) or "{}"))
+        members = self.values.get(OF_MEMBERS)
+        if not members:
+            return
+        each: Mapping[str, Mapping[str, Value]] = json.loads(str(members))
         for name, values in each.items():
             size, predicted = int(values.get("bytes") or 0), values.get("predicted")
             yield replace(
@@ -59,18 +64,16 @@ class Measurement:
             )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class History(Struct, frozen=True, kw_only=True, dict=True):
     """Past measurements, newest first: of this target, and of others of the same engine for their rates."""
 
     own: Sequence[Measurement] = ()
     others: Sequence[Measurement] = ()
-    _newest: Mapping[tuple[Operation, str], Measurement] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Sort by object once: a plan asks for each of thousands."""
-        newest = {(part.operation, part.object): part for m in reversed(self.own) for part in (m, *m.parts)}
-        object.__setattr__(self, "_newest", newest)
+    @cached_property
+    def _newest(self) -> Mapping[tuple[Operation, str], Measurement]:
+        """By object, made once: a plan asks for each of thousands."""
+        return {(part.operation, part.object): part for m in reversed(self.own) for part in (m, *m.parts)}
 
     def last(self, operation: Operation, object: str = "") -> Measurement | None:
         """The newest run of an operation on an object of this target, alone or as a member of a group."""

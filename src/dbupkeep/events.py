@@ -6,16 +6,16 @@ Each class says when it occurs. `EVENTS` finds a class by the name that the ledg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
 
+from msgspec import NODEFAULT, Struct, field, structs
+
 from dbupkeep.codec import from_json, to_json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """The base of all events."""
 
     name: ClassVar[str] = ""
@@ -24,28 +24,26 @@ class Event:
         """The event's own fields as JSON values, without what is empty and is so when it is not there."""
         own: Any = type(self)
         defaults = _defaults(own)
-        return {name: value for name, value in to_json(self).items() if value or value != defaults.get(name, MISSING)}
+        return {name: value for name, value in to_json(self).items() if value or value != defaults.get(name, NODEFAULT)}
 
 
 @cache
 def _defaults(cls: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a class of events
     """What reading fills in, as JSON values."""
     made = {
-        each.name: each.default_factory() if each.default_factory is not MISSING else each.default
-        for each in fields(cls)
+        each.name: each.default if each.default_factory is NODEFAULT else each.default_factory()
+        for each in structs.fields(cls)
     }
-    return {name: to_json(value) for name, value in made.items() if value is not MISSING}
+    return {name: to_json(value) for name, value in made.items() if value is not NODEFAULT}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSubmitted(Event):
+class JobSubmitted(Event, frozen=True, kw_only=True):
     """A job was written, with its place and waits, in its parent's transaction."""
 
     name: ClassVar[str] = "job_submitted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobStarted(Event):
+class JobStarted(Event, frozen=True, kw_only=True):
     """A worker began an attempt; the attempt is counted from here."""
 
     name: ClassVar[str] = "job_started"
@@ -54,16 +52,14 @@ class JobStarted(Event):
     tag: str = ""  # the short mark of this attempt on the target server
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobCompleted(Event):
+class JobCompleted(Event, frozen=True, kw_only=True):
     """An operation ended and its effect was checked."""
 
     name: ClassVar[str] = "job_completed"
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFailed(Event):
+class JobFailed(Event, frozen=True, kw_only=True):
     """An operation failed, or ran out of attempts (kind `poisoned`)."""
 
     name: ClassVar[str] = "job_failed"
@@ -71,8 +67,7 @@ class JobFailed(Event):
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobCancelled(Event):
+class JobCancelled(Event, frozen=True, kw_only=True):
     """A job ended because someone asked for it."""
 
     name: ClassVar[str] = "job_cancelled"
@@ -80,8 +75,7 @@ class JobCancelled(Event):
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSkipped(Event):
+class JobSkipped(Event, frozen=True, kw_only=True):
     """An operation had nothing to do: not needed, redundant, or excluded."""
 
     name: ClassVar[str] = "job_skipped"
@@ -90,8 +84,7 @@ class JobSkipped(Event):
     barred: bool = False  # its gate did not complete, so what it is a gate for does not start either
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobDeferred(Event):
+class JobDeferred(Event, frozen=True, kw_only=True):
     """An operation was due but something was in the way; it comes back with the next run.
 
     `in_a_row` counts the runs, this one included, that came to nothing else on the same object.
@@ -103,8 +96,7 @@ class JobDeferred(Event):
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeferralRepeated(Event):
+class DeferralRepeated(Event, frozen=True, kw_only=True):
     """An operation was deferred again, and so often in a row that people are told: from the third time on, each time."""
 
     name: ClassVar[str] = "deferral_repeated"
@@ -112,8 +104,7 @@ class DeferralRepeated(Event):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptLost(Event):
+class AttemptLost(Event, frozen=True, kw_only=True):
     """The worker of an attempt went away; the job waits for another attempt."""
 
     name: ClassVar[str] = "attempt_lost"
@@ -121,8 +112,7 @@ class AttemptLost(Event):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobReturned(Event):
+class JobReturned(Event, frozen=True, kw_only=True):
     """A worker gave an attempt back unfinished, to be tried again.
 
     Not `counted` among the attempts that a job may have when its process was told to end.
@@ -134,32 +124,28 @@ class JobReturned(Event):
     counted: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRetried(Event):
+class JobRetried(Event, frozen=True, kw_only=True):
     """A person asked for another attempt at a job that had ended."""
 
     name: ClassVar[str] = "job_retried"
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelRequested(Event):
+class CancelRequested(Event, frozen=True, kw_only=True):
     """A person asked that a job end; what runs is told, what waits does not start."""
 
     name: ClassVar[str] = "cancel_requested"
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequested(Event):
+class StopRequested(Event, frozen=True, kw_only=True):
     """A person asked that a run end after what runs; what waits does not start."""
 
     name: ClassVar[str] = "stop_requested"
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsChanged(Event):
+class LimitsChanged(Event, frozen=True, kw_only=True):
     """A run has these limits from now on: operations at a time (0: no limit of its own), and by when it is to end.
 
     The next operation that starts keeps to the first; what runs is stopped by the second.
@@ -171,24 +157,21 @@ class LimitsChanged(Event):
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunPaused(Event):
+class RunPaused(Event, frozen=True, kw_only=True):
     """Nothing new is started in a run; what runs goes on."""
 
     name: ClassVar[str] = "run_paused"
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResumed(Event):
+class RunResumed(Event, frozen=True, kw_only=True):
     """A paused run goes on."""
 
     name: ClassVar[str] = "run_resumed"
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentSettled(Event):
+class ParentSettled(Event, frozen=True, kw_only=True):
     """The last child of a parent ended, and with it the parent."""
 
     name: ClassVar[str] = "parent_settled"
@@ -197,15 +180,13 @@ class ParentSettled(Event):
     reason: str = ""  # where nothing was done because a person left it out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentReopened(Event):
+class ParentReopened(Event, frozen=True, kw_only=True):
     """A child of a settled parent was retried."""
 
     name: ClassVar[str] = "parent_reopened"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageReached(Event):
+class StageReached(Event, frozen=True, kw_only=True):
     """An operation went over to another stage of its work, or its engine said something worth keeping."""
 
     name: ClassVar[str] = "stage_reached"
@@ -222,8 +203,7 @@ STATEMENT = "statement"
 EVENTS: Mapping[str, type[Event]] = {cls.name: cls for cls in Event.__subclasses__()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class Recorded(Struct, frozen=True, kw_only=True):
     """An event as the ledger keeps it."""
 
     seq: int

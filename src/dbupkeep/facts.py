@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 Value = bool | int | float | str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
+class Notice(Struct, frozen=True, kw_only=True):
     """Something a person should know before or after the work."""
 
     code: str  # stable, for programs: `rowids_renumbered`, `long_reader`
@@ -19,8 +19,7 @@ class Notice:
     severity: str = "warning"  # or `info`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectFacts:
+class ObjectFacts(Struct, frozen=True, kw_only=True):
     """One table or index."""
 
     name: str
@@ -30,8 +29,7 @@ class ObjectFacts:
     values: Mapping[str, Value] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseFacts:
+class DatabaseFacts(Struct, frozen=True, kw_only=True):
     """One database at one moment, as seen by its engine without changing it."""
 
     target: str  # the target's key

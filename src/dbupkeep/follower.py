@@ -8,9 +8,10 @@ another order. A message may be delivered twice, with the same id: receivers dro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from dbupkeep.events import Recorded
 
@@ -18,8 +19,7 @@ Memory = dict[str, Any]
 """What a follower remembers, as JSON values."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(Struct, frozen=True, kw_only=True):
     """Something to be delivered."""
 
     id: str  # the same however often it is delivered

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
+
+from msgspec import Struct
 
 from dbupkeep.codec import rfc3339
 from dbupkeep.quantities import duration
@@ -43,8 +44,7 @@ class Level(IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSight:
+class JobSight(Struct, frozen=True, kw_only=True):
     """A job with a schedule, as it is now."""
 
     name: str
@@ -57,8 +57,7 @@ class JobSight:
     blind: str = ""  # what kept its last look from seeing whether anything is due
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowerSight:
+class FollowerSight(Struct, frozen=True, kw_only=True):
     """A follower, as it is now."""
 
     name: str
@@ -67,8 +66,7 @@ class FollowerSight:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Sight(Struct, frozen=True, kw_only=True):
     """All that is looked at."""
 
     now: datetime
@@ -87,8 +85,7 @@ class Sight:
     served: bool = False  # a service has to be there, whether a job has a schedule or not
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """One thing that was looked at."""
 
     name: str
@@ -98,8 +95,7 @@ class Check:
     age_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """How everything is."""
 
     at: datetime

@@ -6,10 +6,12 @@ Pure: no I/O, no clock. The ledger stores what is computed here, and the docs pr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from dbupkeep import events as happened
 from dbupkeep.definitions import ErrorPolicy
@@ -101,8 +103,7 @@ OFTEN = 3
 """Runs in a row that put off the same operation, from which on people are told of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(Struct, frozen=True, kw_only=True):
     """One legal change: when `event` happens to a job in `source`, it is in `target`."""
 
     event: type[happened.Event]
@@ -141,8 +142,7 @@ _TARGETS: Mapping[tuple[str, JobStatus], tuple[JobStatus, ...]] = {
 _MOVES = frozenset(row.event.name for row in TRANSITIONS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildStats:
+class ChildStats(Struct, frozen=True, kw_only=True):
     """The children of a parent, counted. `weight` is what the progress is a share of."""
 
     pending: int = 0
@@ -169,8 +169,7 @@ class ChildStats:
         return self.pending + self.running
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadline:
+class Deadline(Struct, frozen=True, kw_only=True):
     """By when an attempt must have ended."""
 
     stop: datetime  # when it is told to stop
@@ -183,8 +182,7 @@ class Deadline:
         return f"the window {self.window} closes" if self.window else "the run was to end by then"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """One job as the ledger has it."""
 
     id: str
@@ -334,8 +332,7 @@ def hold_of(target: str, part: str = "") -> str:
     return f"{target}|{part}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(Struct, frozen=True, kw_only=True):
     """One attempt of a job, to be handed to a worker process."""
 
     job_id: str
@@ -349,8 +346,7 @@ class Delivery:
         return f"{self.job_id}/{self.attempt}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """What a parent is, given its children."""
 
     status: JobStatus
@@ -385,7 +381,7 @@ def count(children: Iterable[Job]) -> ChildStats:
 
 def shift(stats: ChildStats, *, before: Job | None, after: Job) -> ChildStats:
     """The counters after one child changed (or was added, with `before` None)."""
-    numbers = {name: getattr(stats, name) for name in stats.__dataclass_fields__}
+    numbers = {name: getattr(stats, name) for name in stats.__struct_fields__}
     for job, sign in ((before, -1), (after, 1)):
         if job is not None:
             for name, amount in _contribution(job).items():

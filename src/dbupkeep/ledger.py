@@ -7,10 +7,11 @@ alone. A write for an attempt that is no longer the job's current one changes no
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import takewhile
 from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct, field
 
 from dbupkeep.audit import Act, Ends, Entry, everything, faults
 from dbupkeep.estimates import Measurement
@@ -52,8 +53,7 @@ class Tx(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class Wait(Struct, frozen=True, kw_only=True):
     """`job_id` does not start before `on_id` has ended; with `gate`, not unless that one completed."""
 
     job_id: str
@@ -61,8 +61,7 @@ class Wait:
     gate: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """What one `append` did."""
 
     before: Job
@@ -72,8 +71,7 @@ class Change:
     barred: tuple[str, ...] = ()  # jobs whose gate did not complete
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class Control(Struct, frozen=True, kw_only=True):
     """What a running attempt is told when it reports."""
 
     fenced: bool = False  # another attempt took over, or the job ended: stop, and write nothing
@@ -82,8 +80,7 @@ class Control:
     until: datetime | None = None  # by when the run is to have ended, if a person said so
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobQuery:
+class JobQuery(Struct, frozen=True, kw_only=True):
     """Which jobs to list; empty fields do not restrict."""
 
     statuses: tuple[JobStatus, ...] = ()
@@ -96,16 +93,14 @@ class JobQuery:
     newest_first: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(Struct, frozen=True, kw_only=True):
     """Some jobs, and where the next ones begin."""
 
     jobs: tuple[Job, ...]
     cursor: str = ""  # empty: there are no more
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetSummary:
+class TargetSummary(Struct, frozen=True, kw_only=True):
     """A target that the ledger knows."""
 
     key: str
@@ -115,8 +110,7 @@ class TargetSummary:
     runs: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
+class Backlog(Struct, frozen=True, kw_only=True):
     """What has not ended: operations by what they wait for."""
 
     pending: int = 0  # not begun, or to be begun anew
@@ -125,8 +119,7 @@ class Backlog:
     oldest_pending_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(Struct, frozen=True, kw_only=True):
     """The state of the ledger itself."""
 
     ok: bool

@@ -11,10 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from dbupkeep.admission import Answer, Verdict, admit
 from dbupkeep.audit import Act, actor
@@ -67,8 +69,7 @@ MOST_AT_A_TIME = 1024
 RETRIABLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.DEFERRED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(Struct, frozen=True, kw_only=True):
     """All that one submission writes."""
 
     jobs: Sequence[Job]  # parents before their children
@@ -80,8 +81,7 @@ class Submission:
     turn: Turn | None = None  # what must not have been written meanwhile
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(Struct, frozen=True, kw_only=True):
     """A document that is written over one version alone: of several who would, one does."""
 
     kind: str

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from msgspec import Struct
 
 from dbupkeep.clock import Clock
 from dbupkeep.definitions import JobDefinition, Step
@@ -48,8 +49,7 @@ def look(planner: Planner, clock: Clock, definition: JobDefinition) -> Looked:
     return Looked(at=clock.now(), due=due, databases=databases, faults=_told(faults))
 
 
-@dataclass(slots=True, eq=False)
-class _Look:
+class _Look(Struct, eq=False):
     """One that was begun."""
 
     definition: JobDefinition

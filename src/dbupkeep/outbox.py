@@ -10,9 +10,10 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec import Struct, field
 
 from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json, rfc3339, to_json
@@ -49,8 +50,7 @@ REFUSALS = 3
 """Tries of a message that its receiver refuses."""
 
 
-@dataclass(slots=True, kw_only=True)
-class State:
+class State(Struct, kw_only=True):
     """What is kept of a follower."""
 
     version: int = 0

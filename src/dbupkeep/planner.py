@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+
+from msgspec import structs
 
 from dbupkeep.operations import CATALOGUE, Operation
 from dbupkeep.plans import Decision, PlanItem, Proposal
@@ -15,7 +16,7 @@ WHOLE = ""
 Work = tuple[Operation, str]
 """An operation and the object it is for; empty: the whole target."""
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Proposal))
+_FIELDS = Proposal.__struct_fields__
 
 
 def lay_out(proposals: Sequence[Proposal], put_off: Mapping[Work, int] | None = None) -> tuple[PlanItem, ...]:
@@ -51,7 +52,7 @@ def _without_redundant(proposals: Sequence[Proposal]) -> list[Proposal]:
     kept = []
     for proposal in proposals:
         reason = _covered(proposal, covering) if covering else ""
-        kept.append(dataclasses.replace(proposal, decision=Decision.SKIP, reason=reason) if reason else proposal)
+        kept.append(structs.replace(proposal, decision=Decision.SKIP, reason=reason) if reason else proposal)
     return kept
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from dbupkeep.definitions import ErrorPolicy, Policy, Target
 from dbupkeep.facts import DatabaseFacts, Notice, Value
@@ -29,8 +30,7 @@ class Source(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(Struct, frozen=True, kw_only=True):
     """What an operation is expected to take and to give."""
 
     seconds: float | None = None
@@ -40,8 +40,7 @@ class Estimate:
     stall_seconds: float | None = None  # how long writers would wait
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpaceNeed:
+class SpaceNeed(Struct, frozen=True, kw_only=True):
     """Bytes wanted on one volume for the time of the work."""
 
     purpose: str  # `temporary file`, `journal`
@@ -55,8 +54,7 @@ class SpaceNeed:
         return self.available is None or self.available >= self.needed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
+class Proposal(Struct, frozen=True, kw_only=True):
     """What an engine proposes for one operation on one object (or on the whole database).
 
     `holds` names what the work needs for itself, within the target: two items whose holds meet never run together.
@@ -80,8 +78,7 @@ class Proposal:
     weight: int = 1  # share of the parent's progress: milliseconds expected, at least 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanItem(Proposal):
+class PlanItem(Proposal, frozen=True, kw_only=True):
     """A proposal with its place in the plan: a child job is this item's life."""
 
     place: int
@@ -89,8 +86,7 @@ class PlanItem(Proposal):
     gates: tuple[int, ...] = ()  # those of them that must have completed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """All items for one database."""
 
     id: str
@@ -115,8 +111,7 @@ class Plan:
         return tuple(item for item in self.items if item.decision is Decision.RUN)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunPlan:
+class RunPlan(Struct, frozen=True, kw_only=True):
     """Plans of several databases that are carried out as one run."""
 
     id: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from dbupkeep.clock import Clock, SystemClock
 from dbupkeep.errors import Busy, Gone, Interrupted, LedgerError, Lost, UpkeepError

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep.jobs import ChildStats, Job
 from dbupkeep.plans import Source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """How far something is. Without a `fraction` nobody knows, and then nothing is made up."""
 
     current: float = 0

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from msgspec import Struct
 
 from dbupkeep.jobs import Delivery
 from dbupkeep.ledger import Tx
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerProcess:
+class WorkerProcess(Struct, frozen=True, kw_only=True):
     """A process that takes deliveries, as the queue knows it."""
 
     id: str  # random for each start

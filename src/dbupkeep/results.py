@@ -6,8 +6,9 @@ All is read from the event that ended it; of the job only what never changes, si
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from dbupkeep.events import JobCancelled, JobCompleted, JobDeferred, JobFailed, JobSkipped, Recorded
 from dbupkeep.jobs import Effective, Job, JobStatus, JobType
@@ -22,8 +23,7 @@ ENDINGS: Mapping[str, JobStatus] = {
 """The events that end an operation, and what it is then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reckoned:
+class Reckoned(Struct, frozen=True, kw_only=True):
     """One ended operation. Sizes are bytes, times are seconds."""
 
     engine: str

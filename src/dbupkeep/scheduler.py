@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep.audit import acting
 from dbupkeep.clock import Clock, boot_id, is_gone, process_mark
@@ -50,8 +52,7 @@ class Runs(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fired:
+class Fired(Struct, frozen=True, kw_only=True):
     """What a look did about one job."""
 
     name: str
@@ -62,8 +63,7 @@ class Fired:
     late: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaultyFile:
+class FaultyFile(Struct, frozen=True, kw_only=True):
     """A configuration on disk that was not taken, so that the one before stays in force."""
 
     file: str

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep import cron
 from dbupkeep.admission import last_start
@@ -28,8 +30,7 @@ DOUBLINGS = 12
 SUCCESSES = ("done", "nothing_to_do")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
+class Missed(Struct, frozen=True, kw_only=True):
     """A due time for which nothing was started."""
 
     due: datetime
@@ -37,16 +38,14 @@ class Missed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """A due time whose run is still to be started."""
 
     due: datetime
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class Looked(Struct, frozen=True, kw_only=True):
     """What a look at a job's databases found."""
 
     at: datetime
@@ -55,8 +54,7 @@ class Looked:
     faults: tuple[str, ...] = ()  # what kept it from looking at the others
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(Struct, frozen=True, kw_only=True):
     """What is remembered of a schedule."""
 
     rule: str  # the schedule that this is of: another one begins anew
@@ -68,8 +66,7 @@ class Standing:
     tries: int = 0  # its starts in a row that did not do what was due
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastRun:
+class LastRun(Struct, frozen=True, kw_only=True):
     """The newest run of a job, whoever started it."""
 
     id: str
@@ -94,8 +91,7 @@ class Do(StrEnum):
     LEAVE_OUT = "leave_out"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True):
     """What is to be done, and what is remembered from then on."""
 
     do: Do
@@ -104,16 +100,14 @@ class Decision:
     late: bool = False  # it was missed, and is caught up on
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Busy:
+class Busy(Struct, frozen=True, kw_only=True):
     """Why one of a job's targets is not free."""
 
     reason: str
     own: bool  # by the run of the same job before this one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class Situation(Struct, frozen=True, kw_only=True):
     """What a decision looks at beside the schedule itself."""
 
     now: datetime

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 ENVIRONMENT, FILE = "env:", "file:"
 
@@ -20,8 +21,7 @@ class Unreadable(LookupError):
     """What is referred to is not there; the text says where it was looked for, which is no secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(Struct, frozen=True):
     """A secret, or where it is."""
 
     said: str  # as it is written in the configuration

@@ -7,8 +7,9 @@ step's error policy stops what has not started. What became free is released whe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from dbupkeep.audit import Act
 from dbupkeep.errors import IllegalTransition, Kind, OperationError, UnknownName

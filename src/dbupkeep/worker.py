@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from dbupkeep.engine import Report
 from dbupkeep.estimates import Measurement
@@ -15,8 +16,7 @@ Ending = JobCompleted | JobFailed | JobCancelled | JobSkipped | JobDeferred | Jo
 """How an attempt can end: the event that is to happen to its job."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """What a worker returns: the event, and what was measured."""
 
     event: Ending

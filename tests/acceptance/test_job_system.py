@@ -27,12 +27,12 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.app import App
 from dbupkeep.clock import SystemClock, new_id
@@ -513,7 +513,7 @@ def test_an_error_says_where_and_why(bench: Bench) -> None:
 
 
 THIRD_PARTY = """
-from dataclasses import replace
+from msgspec.structs import replace
 from dbupkeep.events import JobCompleted
 from dbupkeep.worker import Ended
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+from msgspec import Struct
 
 from dbupkeep import config, documents, engines, events
 from dbupkeep.audit import Act, sealed
@@ -194,8 +194,8 @@ PLAN = Plan(
 )  # fmt: skip
 
 
-def fields_of(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
+def fields_of(cls: type[Struct]) -> list[str]:
+    return list(cls.__struct_fields__)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ REACHES_OUT = set(
 # A contract may name how a caller says stop.
 OF_PORTS = {"threading"}
 
-# The standard library of a later Python, for all.
-BACKPORTS = {"typing_extensions"}
+# For all: the standard library of a later Python, and what records are made of (docs/decisions/0020-records.md).
+EVERYWHERE = {"typing_extensions", "msgspec"}
 
 # Which part of the package may import a third-party library; a part is a module or a package, by dotted prefix.
 PLACES = {
@@ -73,9 +73,9 @@ def test_domain_module_is_pure(name: str) -> None:
     if not path.exists():
         pytest.skip(f"{name}.py is not written yet")
     foreign = (
-        {package for package in imported(path) if package not in sys.stdlib_module_names} - BACKPORTS - {"dbupkeep"}
+        {package for package in imported(path) if package not in sys.stdlib_module_names} - EVERYWHERE - {"dbupkeep"}
     )
-    assert not foreign, "the domain uses the standard library only"
+    assert not foreign, "the domain uses the standard library only, and what records are made of"
     outside = REACHES_OUT - OF_PORTS if name in PORTS else REACHES_OUT
     assert not set(imported(path)) & outside, "the domain does no I/O and reads no clock"
 
@@ -83,6 +83,6 @@ def test_domain_module_is_pure(name: str) -> None:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
 def test_third_party_library_is_used_in_its_place(path: Path) -> None:
     name = module_name(path)
-    for package in set(imported(path)) - sys.stdlib_module_names - BACKPORTS - {"dbupkeep"}:
+    for package in set(imported(path)) - sys.stdlib_module_names - EVERYWHERE - {"dbupkeep"}:
         assert package in PLACES, f"{package} has no place: decide on it in docs/decisions, then add it here"
         assert any(f"{name}.".startswith(f"{place}.") for place in PLACES[package]), f"{package} is not for {name}"

@@ -10,12 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.app import App
 from dbupkeep.definitions import JobDefinition, Policy, Setting, Step, Target

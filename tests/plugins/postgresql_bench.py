@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.engine import Engine, Evidence, Purpose, Scope, Session, Work

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dbupkeep.audit import PRUNED, START, Act, Ends, Entry, acting, actor, faults, sealed
 
@@ -30,7 +30,7 @@ def ends_of(entries: Sequence[Entry]) -> Ends:
 
 
 def changed(entry: Entry, name: str, value: object) -> Entry:
-    return replace(entry, **{name: value})  # type: ignore[arg-type] # as the field wants it
+    return replace(entry, **{name: value})
 
 
 def swapped(entries: list[Entry]) -> list[Entry]:
@@ -44,7 +44,7 @@ def resealed(entries: list[Entry], place: int, **changes: str) -> list[Entry]:
     act = Act(
         who=old.who, what=old.what, on=old.on, target=old.target, outcome=old.outcome, detail=json.loads(old.detail)
     )
-    new = sealed(replace(act, **changes), seq=old.seq, at=old.at, previous=old.previous)  # type: ignore[arg-type] # names of texts
+    new = sealed(replace(act, **changes), seq=old.seq, at=old.at, previous=old.previous)
     return [*entries[:place], new, *entries[place + 1 :]]
 
 
@@ -62,10 +62,10 @@ TAMPERED: dict[str, Callable[[], list[Entry]]] = {
     "one changed and its seal made anew": lambda: resealed(WHOLE, 2, who="nobody"),
     "the last one changed and its seal made anew": lambda: resealed(WHOLE, LENGTH - 1, who="nobody"),
     **{
-        f"{field.name} changed": lambda name=field.name: [  # type: ignore[misc] # a default binds it
+        f"{name} changed": lambda name=name: [  # type: ignore[misc] # a default binds it
             *WHOLE[:3], changed(WHOLE[3], name, 99 if name == "seq" else "x"), *WHOLE[4:]
         ]
-        for field in fields(Entry)
+        for name in Entry.__struct_fields__
     },
 }  # fmt: skip
 
@@ -83,7 +83,7 @@ def test_a_trail_that_was_tampered_with_has_faults(how: str) -> None:
 @given(st.data())
 def test_any_change_of_any_text_is_seen(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, LENGTH - 1))
-    name = data.draw(st.sampled_from([field.name for field in fields(Entry) if field.name != "seq"]))
+    name = data.draw(st.sampled_from([name for name in Entry.__struct_fields__ if name != "seq"]))
     text = data.draw(st.text())
     other = changed(WHOLE[place], name, text)
     found = list(faults([*WHOLE[:place], other, *WHOLE[place + 1 :]], ends_of(WHOLE)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
+
+from msgspec.structs import replace
 
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase, count
 from dbupkeep.ledger import JobQuery, Page, Reader

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.estimates import OF_MEMBERS, RECENT, History, Measurement
 from dbupkeep.operations import Operation

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.health import Check, FollowerSight, JobSight, Level, Sight, Verdict, judge
 from dbupkeep.schedules import LastRun

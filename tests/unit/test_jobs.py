@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dbupkeep import events as happened
 from dbupkeep.definitions import ErrorPolicy
@@ -55,7 +55,7 @@ def job(status: JobStatus = JobStatus.PENDING, **values: object) -> Job:
         id="j", parent_id="p", correlation_id="p", type="t", phase=Phase.EXECUTION, name="n", created_at=NOW,
         status=status,
     )  # fmt: skip
-    return replace(made, **values)  # type: ignore[arg-type]
+    return replace(made, **values)
 
 
 def row(event: happened.Event, source: JobStatus) -> JobStatus | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase
 from dbupkeep.ledger import JobQuery, Page, Reader

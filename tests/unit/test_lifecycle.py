@@ -6,11 +6,11 @@ What holds of each verb alone is in the suite for pairs of ledger and queue (`db
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.clock import SystemClock
 from dbupkeep.codec import to_json

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.estimates import Measurement
 from dbupkeep.jobs import ChildStats, Job, JobStatus, JobType, Phase
@@ -29,12 +29,12 @@ def job(name: str = "vacuum", **values: object) -> Job:
         id=name, parent_id="run", correlation_id="run", type=JobType.DATABASE_MAINTENANCE_OPERATION, phase=Phase.EXECUTION,
         name=f"{name} app.db", created_at=NOW, config=config, target="sqlite:///srv/app.db",
     )  # fmt: skip
-    return replace(made, **values)  # type: ignore[arg-type] # of the fields of a job
+    return replace(made, **values)
 
 
 def run(**values: object) -> Job:
     base = job("run", type=JobType.DATABASE_MAINTENANCE_PARENT, phase=Phase.ORCHESTRATION, status=JobStatus.RUNNING)
-    return replace(base, started_at=NOW - timedelta(seconds=50), **values)  # type: ignore[arg-type] # as above
+    return replace(base, started_at=NOW - timedelta(seconds=50), **values)
 
 
 QUIET = State(databases=12, troubled=0, failed=0, running=0, gained=0, due=None, served=True)
@@ -55,7 +55,7 @@ QUIET = State(databases=12, troubled=0, failed=0, running=0, gained=0, due=None,
     ],
 )  # fmt: skip
 def test_how_things_are_in_a_sentence(changed: dict[str, object], tone: str, said: str) -> None:
-    found = headline(replace(QUIET, **changed), NOW)  # type: ignore[arg-type] # of the fields of a state
+    found = headline(replace(QUIET, **changed), NOW)
     assert (found.tone, f"{found.first} {found.rest}".strip()) == (tone, said)
     assert found.mark, "colour is not all that tells it"
 
@@ -108,7 +108,7 @@ def sample(days: int, before: int, after: int, **values: object) -> Measurement:
         method="", seconds=2.0, work_bytes=1, bytes_before=before * MIB, bytes_after=after * MIB, predicted_gain=10 * MIB,
         predicted_seconds=1.0,
     )  # fmt: skip
-    return replace(made, **values)  # type: ignore[arg-type] # of the fields of a measurement
+    return replace(made, **values)
 
 
 SAMPLES = [sample(20, 70, 40), sample(10, 60, 40), sample(0, 100, 40)]

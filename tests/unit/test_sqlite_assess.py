@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Scope
@@ -93,9 +93,9 @@ def test_run_that_gained_too_little_is_not_believed_again_soon() -> None:
     assert "100 bytes" in skipped.reason
     assert "10 days" in skipped.reason
     assert decide(found, Operation.VACUUM, Policy(force=True), little)[0].decision is Decision.RUN
-    long_ago = dataclasses.replace(little, at=NOW - timedelta(days=11))
+    long_ago = structs.replace(little, at=NOW - timedelta(days=11))
     assert decide(found, Operation.VACUUM, None, long_ago)[0].decision is Decision.RUN
-    good = dataclasses.replace(little, bytes_after=1000)
+    good = structs.replace(little, bytes_after=1000)
     assert decide(found, Operation.VACUUM, None, good)[0].decision is Decision.RUN
 
 
@@ -262,7 +262,7 @@ def test_no_lock_is_waited_for_longer_than_writers_may_wait() -> None:
 def test_drift_names_what_changed(change: dict[str, dict[str, Any]], word: str) -> None:
     found = facts(free=500)
     (proposal,) = decide(found)
-    later = dataclasses.replace(
+    later = structs.replace(
         found, identity=change.get("identity", found.identity), values={**found.values, **change.get("values", {})}
     )
     said = engine.drift(item_of(proposal), later)
@@ -278,7 +278,7 @@ def test_drift_of_statistics_and_indexes() -> None:
     broken = run_of(Operation.CHECK, values={"damaged": json.dumps(["i"])})
     item = item_of(decide(facts(), Operation.REINDEX, None, broken)[0])
     assert not engine.drift(item, facts())
-    without = dataclasses.replace(facts(), objects=facts().objects[1:])
+    without = structs.replace(facts(), objects=facts().objects[1:])
     assert "'i' is gone" in engine.drift(item, without)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from dbupkeep.config.names import RETENTION, Known, near_miss, overrides
 from dbupkeep.config.receivers import Ping, Receiver
@@ -37,8 +38,7 @@ FILE_NAME = "config.toml"
 SYSTEM_FOLDER = Path("/etc/dbupkeep")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
+class Value(Struct, frozen=True, kw_only=True):
     """One value in force, and where it came from."""
 
     key: str  # `policies.gentle.cool_off`
@@ -46,8 +46,7 @@ class Value:
     origin: str = ""  # `file:line`, `environment NAME` or `default`; empty when not asked for
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
+class ServerSettings(Struct, frozen=True, kw_only=True):
     """Where a service has its API and page, and who may reach it."""
 
     host: str = "127.0.0.1"
@@ -58,8 +57,7 @@ class ServerSettings:
     plain_http: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """What a configuration defines, by name."""
 
     file: str = ""  # empty: none was found

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from dbupkeep.config.locate import Path as Key
 from dbupkeep.config.locate import TooMuch, locate
@@ -22,8 +23,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S+")
 _AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Struct, frozen=True, kw_only=True):
     """What was written, not yet judged."""
 
     data: dict[str, Any]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from pydantic import ValidationError
 
 from dbupkeep.config.document import Document, dotted, shown
@@ -19,8 +19,7 @@ from dbupkeep.logs import carries_password, mask, printable
 from dbupkeep.operations import DEFAULT
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """A sentence, where to look, and what it speaks of (for a key that should not be there: the table it is in)."""
 
     place: Key

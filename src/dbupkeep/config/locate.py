@@ -12,7 +12,8 @@ import re
 import tomllib
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 Path = tuple[str | int, ...]
 """Keys, and numbers for the places in arrays: `("jobs", "nightly", "steps", 0, "operations", 1)`."""
@@ -48,8 +49,7 @@ class _Lost(Exception):
     """This is no TOML that the scanner knows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
+class Located(Struct, frozen=True, kw_only=True):
     """What the scanner found."""
 
     lines: Mapping[Path, int]  # counted from 1

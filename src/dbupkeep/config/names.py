@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
+
+from msgspec import Struct, field
 
 from dbupkeep.definitions import DATABASE_MAINTENANCE
 from dbupkeep.operations import Operation
@@ -21,8 +22,7 @@ SEPARATOR = "__"
 _COMPARED = 500  # names; a longer list makes the search for a near miss slow, and nobody reads it anyway
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """What the program that reads the configuration can do."""
 
     actions: Collection[str] = (DATABASE_MAINTENANCE,)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from dbupkeep.secret import Secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receiver:
+class Receiver(Struct, frozen=True, kw_only=True):
     """A `[notify.NAME]`: a signed webhook, or urls of Apprise."""
 
     name: str
@@ -21,8 +20,7 @@ class Receiver:
     hosts: tuple[str, ...] = ()  # where it may go, as globs; empty: wherever its url says
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ping:
+class Ping(Struct, frozen=True, kw_only=True):
     """The `healthcheck` of a job."""
 
     url: Secret

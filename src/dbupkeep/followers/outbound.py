@@ -12,13 +12,13 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from http.client import HTTPConnection, HTTPException
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Self
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from typing_extensions import override
 
 from dbupkeep.follower import Undelivered
@@ -41,8 +41,7 @@ class Unreached(Exception):
     """The request was not made, or came to nothing. What it says has neither the url nor its secrets in it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
+class Reach(Struct, frozen=True, kw_only=True):
     """Where requests of a receiver may go."""
 
     private: bool = False  # to private and loopback addresses too, there also without TLS
@@ -111,8 +110,7 @@ def deliver(url: str, *, reach: Reach, body: bytes, headers: Mapping[str, str] |
         raise Undelivered(f"the receiver answered {status}{redirected}", refused=status in REFUSED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Place(Struct, frozen=True, kw_only=True):
     """A url taken apart and judged, as far as that goes without looking up its name."""
 
     host: str

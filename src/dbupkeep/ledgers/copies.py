@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import cast
 
 import apsw
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep.clock import boot_id, is_gone, new_id
 from dbupkeep.errors import LedgerError, Missing
@@ -27,8 +28,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a file. A killed process leaves it, and it would be read into whatever file is put there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
+class Copy(Struct, frozen=True, kw_only=True):
     """A ledger that was checked through and through."""
 
     path: Path

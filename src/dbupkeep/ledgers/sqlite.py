@@ -7,12 +7,12 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import apsw
+from msgspec import Struct, field
 from typing_extensions import override
 
 from dbupkeep.clock import Clock, SystemClock
@@ -96,8 +96,7 @@ class _ReadingTx(SqliteTx):
             raise translated(error, self._path) from error
 
 
-@dataclass(eq=False, slots=True)
-class _Pending:
+class _Pending(Struct, eq=False):
     """A closure that waits for its transaction."""
 
     work: Callable[[Any], Any]

@@ -32,7 +32,7 @@ class RelationalTrail:
         ends = own.sql.one("audit_ends_locked") or {}
         at = rows.moment_text(own.clock.now()) or ""
         entry = sealed(act, seq=ends["last"] + 1, at=at, previous=ends["last_seal"])
-        own.sql.run("audit_insert", **{name: getattr(entry, name) for name in Entry.__dataclass_fields__})
+        own.sql.run("audit_insert", **{name: getattr(entry, name) for name in Entry.__struct_fields__})
         own.sql.run("audit_ended", seq=entry.seq, seal=entry.seal)
         return entry
 

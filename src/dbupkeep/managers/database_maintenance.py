@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import structs
 
 from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
@@ -85,7 +86,7 @@ class DatabaseMaintenanceManager:
             operations=operations,
             policy=step.policy,
             errors=step.errors,
-            facts=dataclasses.replace(facts, objects=()),
+            facts=structs.replace(facts, objects=()),
             settings=settings,
             items=items,
             notices=facts.notices,
@@ -99,7 +100,7 @@ class DatabaseMaintenanceManager:
         """What changed on the target since the plan, a sentence for each item that no longer holds."""
         engine = self._engines(plan.target.engine)
         scope = self._scope(plan.operations, plan.policy, plan.config, fleet=plan.fleet)
-        facts = self._survey(engine, plan.target, dataclasses.replace(scope, planned=tuple(plan.due)))
+        facts = self._survey(engine, plan.target, structs.replace(scope, planned=tuple(plan.due)))
         return list(dict.fromkeys(said for item in plan.due if (said := engine.drift(item, facts))))
 
     def check(self, plan: Plan) -> None:
@@ -127,7 +128,7 @@ class DatabaseMaintenanceManager:
         along = along or Submission(jobs=(), once=once)
         submission = self.submission(plan, self._starter(parent_job_id))
         documents = [*along.documents, *submission.documents]
-        submission = dataclasses.replace(submission, documents=documents, turn=along.turn)
+        submission = structs.replace(submission, documents=documents, turn=along.turn)
         return self._send(submission, plan, along.once, before)
 
     def submit_unsurveyed(
@@ -152,14 +153,14 @@ class DatabaseMaintenanceManager:
         )  # fmt: skip
         submission = self.submission(plan, self._starter(parent_job_id))
         endings = [(job.id, _unsurveyed(error)) for job in submission.jobs[1:]]
-        return self._send(dataclasses.replace(submission, endings=endings, waits=()), plan, once, before)
+        return self._send(structs.replace(submission, endings=endings, waits=()), plan, once, before)
 
     def _send(self, submission: Submission, plan: Plan, once: str, before: tuple[str, ...]) -> str:
         """Submit, and have the parent monitored once all is committed."""
         parent_id = submission.jobs[0].id
         gate = plan.errors.on_error is not OnError.CONTINUE
         waits = [*submission.waits, *(Wait(job_id=later, on_id=parent_id, gate=gate) for later in before)]
-        if self._lifecycle.submit(dataclasses.replace(submission, waits=waits, once=once)):
+        if self._lifecycle.submit(structs.replace(submission, waits=waits, once=once)):
             self._orchestrator.start_monitoring(parent_id)
             return parent_id
         earlier = self._reader.get("once", once) or {}

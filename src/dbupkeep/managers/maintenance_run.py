@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Protocol
+
+from msgspec import structs
 
 from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
@@ -69,7 +70,7 @@ class MaintenanceRunManager:
 
     def create_parent_job(self, step: Step, definition: JobDefinition, parent_job_id: str | None = None) -> str:
         """Submit one step as a run of its own; databases are surveyed by its discovery jobs."""
-        return self.create_run(dataclasses.replace(definition, steps=(step,)), parent_job_id)
+        return self.create_run(structs.replace(definition, steps=(step,)), parent_job_id)
 
     def create_run(
         self, definition: JobDefinition, parent_job_id: str | None = None, *, along: Submission | None = None
@@ -80,14 +81,14 @@ class MaintenanceRunManager:
         that is refused no run is made, and the returned id is empty.
         """
         latest = self._reader.get(LATEST, definition.name) or {}
-        definition = dataclasses.replace(definition, follows=str(latest.get("job_id", "")))
+        definition = structs.replace(definition, follows=str(latest.get("job_id", "")))
         root = self._root(definition.name, definition, parent_job_id)
         steps = [[self._discovery(definition, root, number, place) for place in range(len(step.targets))]
                  for number, step in enumerate(definition.steps)]  # fmt: skip
         if not any(steps):
             raise UsageError(f"the job {definition.name} has no targets", hint="name at least one database or folder")
         linked = [
-            dataclasses.replace(job, config={**job.config, "then": [later.id for later in following]})
+            structs.replace(job, config={**job.config, "then": [later.id for later in following]})
             for jobs, following in zip(steps, [*steps[1:], []], strict=True)
             for job in jobs
         ]
@@ -98,9 +99,9 @@ class MaintenanceRunManager:
             for later in steps[number + 1]
         ]
         along = along or Submission(jobs=())
-        submission = dataclasses.replace(
+        submission = structs.replace(
             along,
-            jobs=[root, *(dataclasses.replace(job, place=place) for place, job in enumerate(linked))],
+            jobs=[root, *(structs.replace(job, place=place) for place, job in enumerate(linked))],
             waits=waits,
             slots={job.target: 1 for job in linked},
             documents=[
@@ -121,7 +122,7 @@ class MaintenanceRunManager:
         idle = looked_at = unmatched = 0
         for target, fleet, due in self._databases_of(step, problems):
             looked_at += 1
-            single = dataclasses.replace(step, targets=(target,))
+            single = structs.replace(step, targets=(target,))
             try:
                 plan = self._databases.plan(single, definition, fleet=fleet) if due else None
             except UpkeepError as error:
@@ -161,7 +162,7 @@ class MaintenanceRunManager:
         parts = [self._databases.submission(one, root) for one in plan.plans]
         jobs = [job for part in parts for job in part.jobs]
         along = along or Submission(jobs=())
-        submission = dataclasses.replace(
+        submission = structs.replace(
             along,
             jobs=[root, *jobs],
             waits=[wait for part in parts for wait in part.waits],

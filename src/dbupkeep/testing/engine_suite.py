@@ -5,7 +5,6 @@ Public: it sees ports and domain alone, so a third party's engine can be held to
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import ClassVar, Protocol
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from dbupkeep.definitions import Policy, Target
 from dbupkeep.engine import Engine, Evidence, Leftover, Purpose, Scope, Session, Work
@@ -128,7 +128,7 @@ class Recorder:
 
 def item_of(proposal: Proposal, place: int = 0) -> PlanItem:
     """A proposal as the item of a plan."""
-    values = {field.name: getattr(proposal, field.name) for field in dataclasses.fields(Proposal)}
+    values = structs.asdict(proposal)
     return PlanItem(**{**values, "decision": Decision.RUN}, place=place)
 
 

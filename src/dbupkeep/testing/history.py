@@ -7,7 +7,8 @@ Works on any history, of a model test as of processes that were killed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from dbupkeep.events import (
     JobCancelled,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep.clock import SystemClock, new_id
 from dbupkeep.definitions import ErrorPolicy
@@ -88,8 +90,7 @@ class Handles:
         return ended
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(Struct, frozen=True, kw_only=True):
     """A parent with its children, as submitted."""
 
     parent: Job

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.clock import new_id
 from dbupkeep.definitions import ErrorPolicy, OnError
@@ -241,7 +241,7 @@ class TransitionTests:
 def _example(name: str) -> Event:
     fields = {"attempt": 1, "reason": "why", "status": "completed", "outcome": "done"}
     cls = EVENTS[name]
-    return cls(**{key: value for key, value in fields.items() if key in cls.__dataclass_fields__})
+    return cls(**{key: value for key, value in fields.items() if key in cls.__struct_fields__})
 
 
 class _nothing:  # noqa: N801 - reads as a statement

@@ -10,8 +10,9 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from dbupkeep.definitions import Policy, Setting, Target
 from dbupkeep.engine import (
@@ -37,8 +38,7 @@ Act = Callable[["ScriptedSession", PlanItem, Report], None]
 """What happens in place of an operation; it may raise, wait, or end the process."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
+class Effect(Struct, frozen=True, kw_only=True):
     """That an attempt did something."""
 
     tag: str  # of the attempt
@@ -107,7 +107,7 @@ class ScriptedEngine:
         """Keep an effect, in one write so that other processes' effects are not mixed in."""
         self.effects.append(effect)
         if self._record is not None:
-            line = json.dumps({name: getattr(effect, name) for name in Effect.__slots__}) + "\n"
+            line = json.dumps({name: getattr(effect, name) for name in Effect.__struct_fields__}) + "\n"
             descriptor = os.open(self._record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 os.write(descriptor, line.encode())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice, pairwise
+
+from msgspec import Struct
 
 from dbupkeep import cron
 from dbupkeep.app import App
@@ -38,8 +39,7 @@ def condition(app: App, config: Config, *, deep: bool = False, served: bool = Fa
     return judge(look(app, config, read(app, config), deep=deep, served=served, unread=unread))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readings:
+class Readings(Struct, frozen=True, kw_only=True):
     """What the ledger says, read once for whoever asks: the verdict and the metrics."""
 
     followers: Mapping[str, State]  # by name, those that have been at work

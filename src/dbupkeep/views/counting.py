@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from dbupkeep.jobs import ChildStats, Job, JobStatus, JobType, count
 from dbupkeep.ledger import JobQuery, Reader

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
+from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -32,8 +32,7 @@ Samples = Iterable[tuple[Sequence[str], float]]
 Kind = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(Struct, frozen=True, kw_only=True):
     """One metric: its name without the suffix that its kind adds, what it says, and its labels."""
 
     name: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from dbupkeep import events as happened
 from dbupkeep.clock import Clock
@@ -67,25 +68,24 @@ class EventView(NoView):
             self._write(event_document(recorded))
 
 
-@dataclass(slots=True, kw_only=True)
-class PlainView:
+class PlainView(Struct, kw_only=True):
     """Lines on standard error."""
 
     write: Callable[[str], None]
     watch: Watch
     clock: Clock
-    _last: float = field(init=False, default=0.0)
+    last: float = 0.0  # when the last line was written, of a clock that only goes on
 
     def show(self, look: Look) -> None:
         """Write a line for each thing that happened, or where the last one was long ago, how far it is."""
         news = (recorded for recorded in look.news if not _is_statement(recorded.event))
         lines = [line for recorded in news if (line := event_line(recorded, self.watch))]
         now = self.clock.monotonic()
-        if not lines and look.running and now - self._last >= SIGN_OF_LIFE:
+        if not lines and look.running and now - self.last >= SIGN_OF_LIFE:
             lines = [self._alive(job) for job in look.running]
         for line in lines:
             self.write(line)
-            self._last = now
+            self.last = now
 
     def say(self, text: str) -> None:
         """Write it."""

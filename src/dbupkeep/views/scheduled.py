@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
+
+from msgspec import Struct
 
 from dbupkeep import cron
 from dbupkeep.codec import rfc3339
@@ -39,8 +40,7 @@ def is_served(reader: Reader, now: datetime) -> bool:
     return seen is not None and now - seen < SILENT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scheduled:
+class Scheduled(Struct, frozen=True, kw_only=True):
     """One job."""
 
     job: JobDefinition

@@ -7,10 +7,11 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
+
+from msgspec import Struct
 
 from dbupkeep.errors import OperationError
 
@@ -173,16 +174,14 @@ READABLE = 14
 """Columns below which a name is not cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """One entry of a table."""
 
     text: str
     style: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Table(Struct, frozen=True, kw_only=True):
     """Rows in aligned columns.
 
     Where the terminal is too narrow, the columns in `optional` are left out, first to last, and those in `flexible` cut.

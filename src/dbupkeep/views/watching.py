@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from dbupkeep.codec import to_json
 from dbupkeep.documents import progress_of
@@ -24,8 +26,7 @@ PAGE = 500
 PARENTS = (JobType.DATABASE_MAINTENANCE_PARENT.value,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(Struct, frozen=True, kw_only=True):
     """A run at one moment."""
 
     root: Job
@@ -35,8 +36,7 @@ class Look:
     gained: int  # bytes given back so far, as far as was seen
 
 
-@dataclass(slots=True, kw_only=True)
-class Watch:
+class Watch(Struct, kw_only=True):
     """Looks at one run again and again; remembers what it has told."""
 
     reader: Reader

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Protocol
+
+from msgspec import Struct, field, structs
 
 from dbupkeep.clock import Clock
 from dbupkeep.codec import from_json
@@ -56,8 +57,7 @@ class Databases(Protocol):
     ) -> str: ...  # fmt: skip
 
 
-@dataclasses.dataclass(slots=True)
-class _Tally:
+class _Tally(Struct):
     """What a discovery has found so far."""
 
     found: int = 0
@@ -66,7 +66,7 @@ class _Tally:
     failed: int = 0
     put_off: int = 0
     unmatched: int = 0  # of those in need of nothing
-    problems: list[str] = dataclasses.field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     stopped: str = ""
 
     def result(self) -> dict[str, object]:
@@ -159,7 +159,7 @@ class DatabaseDiscoveryWorker:
         if not (candidate.due or step.policy.force):
             tally.idle += 1
             return
-        single = dataclasses.replace(step, targets=(candidate.target,))
+        single = structs.replace(step, targets=(candidate.target,))
         once, before = f"{job.id}:{candidate.target.url}", tuple(job.config.get("then", ()))
         fleet = step.targets[job.config["target"]].is_fleet
         try:

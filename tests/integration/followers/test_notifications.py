@@ -171,7 +171,7 @@ def test_a_window_that_was_missed_is_told_once_until_the_job_has_run_again(bench
 
 def test_work_after_the_window_has_closed_is_told(bench: Any) -> None:
     """The engine cannot interrupt it: the clock goes on while it works."""
-    import dataclasses
+    from msgspec import structs
 
     from dbupkeep.definitions import JobDefinition, Step, Target
     from dbupkeep.operations import parse
@@ -187,7 +187,7 @@ def test_work_after_the_window_has_closed_is_told(bench: Any) -> None:
     job = JobDefinition(name="nightly", steps=(step,), window=window)
     if bench.clock.now().second > 30:  # so that it starts well before closing
         bench.clock.wait(seconds=60 - bench.clock.now().second)
-    bench.app.runs.create_run(dataclasses.replace(job))
+    bench.app.runs.create_run(structs.replace(job))
     bench.app.drain()
     (message,) = teller.listen()
     assert message.data["overrun_seconds"] > 1

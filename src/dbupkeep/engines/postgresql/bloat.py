@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dbupkeep.plans import Source
 
@@ -30,8 +31,7 @@ TRUSTED = 128 * 1024
 """Bytes below which a past size says nothing: it is mostly page boundaries."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class Column(Struct, frozen=True, kw_only=True):
     """A column of an index, as the statistics have it."""
 
     length: int  # fixed bytes, or negative
@@ -44,8 +44,7 @@ class Column:
     by_image: bool  # equal values have equal bytes: they can be kept once
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pages:
+class Pages(Struct, frozen=True, kw_only=True):
     """What reading all pages of a tree found."""
 
     bytes: int
@@ -55,8 +54,7 @@ class Pages:
     density: float  # 0 to 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
+class Index(Struct, frozen=True, kw_only=True):
     """What is known of a B-tree and of the rows that it indexes."""
 
     bytes: int
@@ -69,8 +67,7 @@ class Index:
     columns: tuple[Column, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predicted:
+class Predicted(Struct, frozen=True, kw_only=True):
     """What a rebuild would make of it: `least` and `most` are bytes; both None where nobody can say."""
 
     least: float | None

@@ -7,9 +7,10 @@ the run costs others, however many wait. Our own sessions and autovacuum, which 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from dbupkeep.engine import Report
 from dbupkeep.engines.postgresql import needs, words
@@ -27,8 +28,7 @@ CLOSELY = 0.1
 """Seconds between looks at who waits, while we want or hold a lock that keeps readers or writers out."""
 
 
-@dataclass(slots=True)
-class Toll:
+class Toll(Struct):
     """What others have paid so far. Pure but for `look`."""
 
     seconds: float = 0.0  # in which at least one waited

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from dbupkeep.engines.postgresql import bloat, needs, remains, words
 from dbupkeep.engines.postgresql.grouping import Share, gathered
@@ -23,8 +24,7 @@ DROP = "drop what was left"
 """The methods."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class Due(Struct, frozen=True, kw_only=True):
     """An index with why it is rebuilt; `rank` says what goes first."""
 
     index: ObjectFacts

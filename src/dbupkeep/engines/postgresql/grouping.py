@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from dbupkeep.engines.postgresql import words
 from dbupkeep.engines.postgresql.inquiry import Inquiry, group_of, hold_of
@@ -35,8 +36,7 @@ class Piece(Protocol):
 P = TypeVar("P", bound=Piece)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class Due(Struct, frozen=True, kw_only=True):
     """A table with what it needs."""
 
     table: ObjectFacts
@@ -54,8 +54,7 @@ class Due:
         return self.need.reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share(Generic[P]):
+class Share(Struct, Generic[P], frozen=True, kw_only=True):
     """What makes one item, the most pressing first."""
 
     object: str

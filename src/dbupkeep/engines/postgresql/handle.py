@@ -8,8 +8,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from dbupkeep import logs
 from dbupkeep.definitions import Target
@@ -35,8 +36,7 @@ _NAME_LIMIT = 63
 _MARK = re.compile(r"[^A-Za-z0-9:._-]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Said(Struct, frozen=True, kw_only=True):
     """A notice of the server, by its code."""
 
     code: str

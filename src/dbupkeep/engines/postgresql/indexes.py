@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from dbupkeep.engines.postgresql import bloat, choice
 from dbupkeep.engines.postgresql.extensions import PGSTATINDEX
@@ -62,8 +63,7 @@ def look(handle: Handle, chosen: Selection, tables: Sequence[ObjectFacts], *, ev
     return [_facts(row, found) for row in rows]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _Found(Struct, frozen=True, kw_only=True):
     """What was found, by OID of the index; and the tables by name."""
 
     sizes: Mapping[int, int]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from dbupkeep.definitions import Policy, Setting
 from dbupkeep.engine import Scope
@@ -86,8 +87,7 @@ SMALL = 1024 * 1024
 """Bytes up to which a table's hold is that of its group. No setting: two runs must agree on it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inquiry:
+class Inquiry(Struct, frozen=True, kw_only=True):
     """One operation on one database, to be decided."""
 
     operation: Operation
@@ -175,8 +175,7 @@ NOBODYS = "nothing"
 """The hold of what does not run; no table is called so, for it has no dot."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """A proposal to run for some tables, before what is in its way is looked at."""
 
     tables: Sequence[ObjectFacts]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from dbupkeep import logs, pooling
 from dbupkeep.engines.postgresql import pooler
@@ -27,8 +28,7 @@ _TIMED_OUT = ("57014", "55P03", "25P03", "25P04", "57P05")
 """What limits of time say that a role or database has been given."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """What the server says of itself and of us."""
 
     version: Version

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from dbupkeep.engine import Evidence, Leftover
 from dbupkeep.engines.postgresql import commits, maintain, needs, orphans, rebuild, rebuilt, remains, rewrite

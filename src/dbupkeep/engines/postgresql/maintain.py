@@ -6,9 +6,10 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import needs, replicas, words
@@ -46,8 +47,7 @@ _SETTLES = 2.0
 """Seconds for which the counters of a server before 15 may lag behind."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class Manner(Struct, frozen=True, kw_only=True):
     """How an operation does it."""
 
     verb: str  # as a stage: `vacuuming`
@@ -58,8 +58,7 @@ class Manner:
     commits: bool = False  # whether the disk is waited for after each table, as the server does where rows were written
 
 
-@dataclass(slots=True, kw_only=True)
-class _Round:
+class _Round(Struct, kw_only=True):
     """The tables of one item while they are worked on."""
 
     handle: Handle

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from dbupkeep.logs import printable
 
@@ -40,8 +41,7 @@ _PART = r'"(?:[^"]|"")*"'
 _COLUMNS = rf"\((?:{_PART}|[^)\"])*\)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pattern:
+class Pattern(Struct, frozen=True, kw_only=True):
     """One pattern: of the schema, where it says one, of the name, and the columns that are chosen with it."""
 
     schema: str | None
@@ -55,8 +55,7 @@ class Pattern:
         return fnmatchcase(name, self.name) and (self.schema is None or fnmatchcase(schema, self.schema))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patterns:
+class Patterns(Struct, frozen=True, kw_only=True):
     """Some patterns for `schema.name` or `name`, with `*` and `?`; in double quotes a part is taken literally.
 
     Columns may follow in parentheses, as of vacuumdb's tables: `orders(id, "Total")`.

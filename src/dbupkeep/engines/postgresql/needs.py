@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dbupkeep.engines.postgresql import words
 from dbupkeep.facts import ObjectFacts, Value
@@ -20,8 +21,7 @@ FLOOR = 0.1
 """No policy has tables due below this part of a threshold of autovacuum. Tables that are below the policy's are only counted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class Need(Struct, frozen=True, kw_only=True):
     """How much a table needs something: `score` is the measure over its threshold, due above 1."""
 
     score: float = 0.0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, remains, replicas, room, words
@@ -39,8 +40,7 @@ HALF = 0.5
 """The part of what was expected from which on it was worth it."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Tracker:
+class Tracker(Struct, kw_only=True):
     """Reads the progress of a rebuild, and keeps which index it makes."""
 
     intent: Intent

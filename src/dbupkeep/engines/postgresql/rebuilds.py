@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from dbupkeep.engine import Report, Work
 from dbupkeep.engines.postgresql import blockers, maintain, needs, rebuild, rebuilt, remains, replicas, room
@@ -27,8 +28,7 @@ LOOKS = 1.0
 """Seconds between looks at replicas, while small indexes are rebuilt: each alone takes some milliseconds."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Round:
+class _Round(Struct, kw_only=True):
     """The members of one item while they are rebuilt; all by name."""
 
     handle: Handle

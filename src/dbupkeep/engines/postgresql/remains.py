@@ -12,8 +12,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from dbupkeep.engines.postgresql.names import split
 from dbupkeep.errors import UpkeepError
@@ -31,8 +33,7 @@ _CLIPPED_FROM = _NAME_BYTES - 3  # a character has up to four bytes, and none is
 _COPY = re.compile(r"(?P<stem>.*)_(?P<label>ccnew|ccold)\d*\Z", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
+class Intent(Struct, frozen=True, kw_only=True):
     """What an attempt is about to rebuild, as it notes it before it begins."""
 
     index: int  # OID

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import blockers, blocking, maintain, needs, repack, replicas, room, words
@@ -42,8 +43,7 @@ _REWRITTEN = "the table is written anew, with all of its indexes"
 _HALF = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class Way(Struct, frozen=True, kw_only=True):
     """How a table is rewritten; or why it is not."""
 
     method: str = ""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from dbupkeep.engines.postgresql import needs, volumes, words
 from dbupkeep.engines.postgresql.inquiry import Inquiry
@@ -30,8 +31,7 @@ LITTLE = 256 * 1024
 """Bytes for which nobody looks again: to look would take as long as the work."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class Slot(Struct, frozen=True, kw_only=True):
     """A replication slot that keeps WAL."""
 
     name: str
@@ -40,8 +40,7 @@ class Slot:
     safe: int | None  # that may still be written before it is lost; None: without limit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class Kept(Struct, frozen=True, kw_only=True):
     """Why WAL stays after it was written."""
 
     most: int = 0  # max_wal_size: what lies about in any case

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from dbupkeep.definitions import Setting
 from dbupkeep.engines.postgresql.names import Patterns
@@ -40,8 +41,7 @@ _ON = {"1", "on", "true", "yes"}
 _OFF = {"0", "off", "false", "no", ""}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """The flags of one step."""
 
     tables: Patterns = field(default_factory=Patterns)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from dbupkeep.engines.postgresql import needs, words
 from dbupkeep.facts import Notice, Value
@@ -23,8 +24,7 @@ _OLD = 1_000_000
 _SLOT_BYTES = 1 << 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """What was found."""
 
     values: Mapping[str, Value] = field(default_factory=dict)

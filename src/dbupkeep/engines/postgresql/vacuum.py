@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.postgresql import blocking, maintain, needs, surroundings, words

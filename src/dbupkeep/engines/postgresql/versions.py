@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _PER_MAJOR = 10000
 _BROKEN_FROM, _BROKEN_UNTIL = 140000, 140004
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Version:
+class Version(Struct, frozen=True, order=True):
     """A server's version as it counts itself: 180004 is 18.4."""
 
     number: int

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep import logs
 from dbupkeep.engine import Report
@@ -42,8 +44,7 @@ _GRACE = 5.0
 """Seconds that a cancelled statement gets to end before the connection is cut."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """When the work is stopped, in seconds; 0 for never."""
 
     deadline: float = 0.0  # for all of it, or since it was begun anew
@@ -56,8 +57,7 @@ class Limits:
         return min(SETS_IN, self.lock_wait / 3) if self.lock_wait else SETS_IN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """What was seen by the end."""
 
     lock_wait: float = 0.0  # seconds that the statement waited for locks, as far as was seen

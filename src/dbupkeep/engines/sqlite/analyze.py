@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from time import perf_counter
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import words
@@ -96,8 +98,7 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     )
 
 
-@dataclass(slots=True, kw_only=True)
-class _Round:
+class _Round(Struct, kw_only=True):
     """The tables of one item; a turn takes the write lock for some of them."""
 
     handle: Handle

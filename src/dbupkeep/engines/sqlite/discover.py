@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from msgspec import structs
 
 from dbupkeep.definitions import Target
 from dbupkeep.engine import Candidate, Scope
@@ -61,7 +62,7 @@ def _candidates(place: Target, root: Path, request: Request) -> Iterator[Candida
         if not (process.stdin and process.stdout and process.stderr):
             raise AssertionError("unreachable: all three are pipes")
         try:
-            process.stdin.write(json.dumps(dataclasses.asdict(request)) + "\n")
+            process.stdin.write(json.dumps(structs.asdict(request)) + "\n")
             process.stdin.close()
             for line in process.stdout:
                 path, due, problem = json.loads(line)
@@ -78,7 +79,7 @@ class _Naming:
     """Makes the targets of a place's files; of ten thousand files each step counts."""
 
     def __init__(self, place: Target, root: Path) -> None:
-        self._each = dataclasses.replace(place, pattern="", recursive=False, exclude=())
+        self._each = structs.replace(place, pattern="", recursive=False, exclude=())
         self._before = f"{place.name.rstrip('/')}/" if place.name else ""
         self._folder = f"{str(root).rstrip('/')}/"
 
@@ -86,4 +87,4 @@ class _Naming:
         """The target of one file: named by its path below the place."""
         below = path.startswith(self._folder)
         relative = path[len(self._folder) :] if below else os.path.relpath(path, self._folder)
-        return dataclasses.replace(self._each, name=self._before + relative, url=url_of(path))
+        return structs.replace(self._each, name=self._before + relative, url=url_of(path))

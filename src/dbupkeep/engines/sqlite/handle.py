@@ -7,7 +7,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from random import Random
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import apsw
+from msgspec import Struct
 
 from dbupkeep.engine import Stop
 from dbupkeep.engines.sqlite import header as headers
@@ -51,8 +51,7 @@ class View(StrEnum):
         return self in {View.STILL, View.ORPHAN}
 
 
-@dataclass(slots=True)
-class Held:
+class Held(Struct):
     """Seconds that a statement took, and those of them in which others could not write."""
 
     seconds: float = 0.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections import Counter
-from dataclasses import dataclass
-from struct import Struct
+
+from msgspec import Struct
 
 from dbupkeep.errors import Kind, Refused
 
@@ -24,7 +25,7 @@ VALID_FOR = 92
 
 _NEWEST_FORMAT = 4
 _RANDOM_BITS = 7.5  # bits of information in a byte; text and programs stay below 6.5
-_LAYOUT = Struct(">16s H 6B 12I 20s 2I")
+_LAYOUT = struct.Struct(">16s H 6B 12I 20s 2I")
 _OTHERS = (
     (b"\x1f\x8b", "a gzip archive"),
     (b"PK\x03\x04", "a zip archive"),
@@ -38,8 +39,7 @@ _OTHERS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(Struct, frozen=True, kw_only=True):
     """What a database file says of itself. Sizes in pages, but for `page_size` in bytes."""
 
     page_size: int

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from dbupkeep.definitions import Policy, Setting
 from dbupkeep.engine import Scope
@@ -49,8 +50,7 @@ RATES: Mapping[Operation, float] = {
 """Bytes a second to expect before there is any history; a cautious half of what a plain disk did in the benchmark."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inquiry:
+class Inquiry(Struct, frozen=True, kw_only=True):
     """One operation on one database, to be decided."""
 
     operation: Operation
@@ -152,8 +152,7 @@ class Inquiry:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """A proposal to run, before what is in its way is looked at."""
 
     reason: str

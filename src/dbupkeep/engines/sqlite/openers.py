@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
 import apsw
+from msgspec import Struct
 from typing_extensions import override
 
 from dbupkeep.engines.sqlite.lease import leads_to, nobody_else
@@ -36,8 +36,7 @@ class Doing(IntEnum):
     WRITING = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opener:
+class Opener(Struct, frozen=True, kw_only=True):
     """Another process with the file open, or another connection of this one."""
 
     pid: int
@@ -51,8 +50,7 @@ class Opener:
         return f"process {self.pid} ({self.command}), {act[self.doing]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Openers:
+class Openers(Struct, frozen=True, kw_only=True):
     """All that could be found. `complete` is False where other users' processes could not be looked into."""
 
     found: tuple[Opener, ...]

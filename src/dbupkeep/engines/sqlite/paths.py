@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
+
+from msgspec import Struct
 
 from dbupkeep.definitions import Target
 from dbupkeep.errors import Kind, Missing, NotPermitted, Refused, UsageError
@@ -81,8 +82,7 @@ def _written(url: str) -> Path:
     return relative if absolute and not os.path.lexists(path) and os.path.lexists(relative) else path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """A regular file that may be a database."""
 
     path: Path

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from time import perf_counter
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import backup, space, words
@@ -91,8 +93,7 @@ def verify(handle: Handle, item: PlanItem, work: Work) -> Evidence:
     )
 
 
-@dataclass(slots=True, kw_only=True)
-class _Tour:
+class _Tour(Struct, kw_only=True):
     """Progress over several indexes, weighted by their rows."""
 
     handle: Handle

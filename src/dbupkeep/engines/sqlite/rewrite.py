@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import apsw
+from msgspec.structs import replace
 
 from dbupkeep.engine import Report, Work
 from dbupkeep.engines.sqlite import hooks, in_place, leftovers, space, twin

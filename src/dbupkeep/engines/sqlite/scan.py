@@ -17,12 +17,12 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import apsw
+from msgspec import Struct
 
 from dbupkeep.engines.sqlite import header as headers
 from dbupkeep.engines.sqlite.handle import View, connect
@@ -38,8 +38,7 @@ _LEAF = 0x0D
 """The kind of page that holds the whole schema, when it is the first page."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """What to look for."""
 
     root: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import apsw
+from msgspec import Struct
 from typing_extensions import override
 
 from dbupkeep.engines.sqlite.faults import told
@@ -35,8 +35,7 @@ order by t.name
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One row of the schema."""
 
     kind: str
@@ -50,8 +49,7 @@ class Entry:
         return self.sql[:20].upper().startswith("CREATE VIRTUAL")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lacking:
+class Lacking(Struct, frozen=True, kw_only=True):
     """What the database uses and this program does not have."""
 
     collations: tuple[str, ...] = ()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.facts import Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
+class Sizes(Struct, frozen=True, kw_only=True):
     """Bytes by `stat`, pages by SQLite."""
 
     file_bytes: int
@@ -48,7 +48,7 @@ class Sizes:
     @classmethod
     def of(cls, values: Mapping[str, Value]) -> Sizes:
         """Read it back from evidence."""
-        numbers = {name: int(values.get(name) or 0) for name in cls.__dataclass_fields__}
+        numbers = {name: int(values.get(name) or 0) for name in cls.__struct_fields__}
         return cls(**numbers)
 
 

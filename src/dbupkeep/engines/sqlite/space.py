@@ -10,8 +10,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from dbupkeep.engines.sqlite.handle import Handle
 from dbupkeep.errors import Kind, Refused
@@ -20,8 +21,7 @@ from dbupkeep.plans import SpaceNeed
 _CANDIDATES = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - SQLite's own list, in its order
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Room(Struct, frozen=True, kw_only=True):
     """Where a database's work can put its bytes: the database's folder and the temporary one."""
 
     folder: str

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import apsw
+from msgspec import Struct
 
 DRY_RUN = "PRAGMA optimize(0x10003)"
 """Lists what `PRAGMA optimize` would analyse, and does nothing; begins a write transaction where it looks at two tables."""
@@ -41,8 +41,7 @@ _INDEXES = "SELECT tbl_name, name, coalesce(sql, '') FROM sqlite_schema WHERE ty
 _STATISTICS = "SELECT tbl, idx, stat FROM sqlite_stat1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staleness:
+class Staleness(Struct, frozen=True, kw_only=True):
     """Tables that need ANALYZE, by why."""
 
     missing: tuple[str, ...]

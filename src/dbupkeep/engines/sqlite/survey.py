@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import apsw
+from msgspec import Struct, field
 
 from dbupkeep.engine import Scope
 from dbupkeep.engines.sqlite import fingerprint, statistics
@@ -27,8 +27,7 @@ THOROUGH_BYTES = 16 * 1024 * 1024
 _TRIES = 3
 
 
-@dataclass(slots=True, kw_only=True)
-class _Seen:
+class _Seen(Struct, kw_only=True):
     values: dict[str, Value] = field(default_factory=dict)
     objects: list[ObjectFacts] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from dbupkeep.engine import Evidence, Report, Work
 from dbupkeep.engines.sqlite import backup, in_place, incremental, rewrite, words

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from dbupkeep.events import NOTED, AttemptLost, JobReturned, JobStarted, Recorded, StageReached
 from dbupkeep.jobs import Job, JobStatus, Phase
@@ -23,8 +25,7 @@ MOST_STAGES = 100
 """Stages told of one attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpanEvent:
+class SpanEvent(Struct, frozen=True, kw_only=True):
     """A moment within a span."""
 
     name: str
@@ -32,8 +33,7 @@ class SpanEvent:
     attributes: Attributes = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(Struct, frozen=True, kw_only=True):
     """What took a time."""
 
     name: str

@@ -7,12 +7,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct
 
 from dbupkeep.errors import DefinitionError, UpkeepError
 from dbupkeep.logs import LogFormat, printable, set_up
@@ -30,8 +30,7 @@ LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEB
 log = logging.getLogger("dbupkeep.cli")
 
 
-@dataclass(kw_only=True)
-class Console:
+class Console(Struct, kw_only=True):
     """Streams and settings of one command."""
 
     as_json: bool = False
@@ -40,14 +39,8 @@ class Console:
     log_format: LogFormat = LogFormat.TEXT
     verbosity: int = 0
     color: Color = Color.AUTO
-    out: Terminal = field(init=False)
-    err: Terminal = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Ask the streams, and set up the logs."""
-        self.out = standard_output(self.color)
-        self.err = standard_error(self.color)
-        set_up(self.log_format, level=LEVELS[max(-1, min(2, self.verbosity))])
+    out: Terminal
+    err: Terminal
 
     @property
     def quiet(self) -> bool:
@@ -160,14 +153,23 @@ def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def console_of(values: dict[str, Any]) -> Console:
-    """Take the common options out of a command's values; what was said before the command's name counts too."""
+    """Take the common options out of a command's values, ask the streams, and set up the logs.
+
+    What was said before the command's name counts too.
+    """
     before = click.get_current_context().obj or {}
     given = {name: values.pop(name, None) or before.get(name) for name in _NAMES}
+    log_format = LogFormat(given["log_format"] or os.environ.get("DBUPKEEP_LOG_FORMAT") or LogFormat.TEXT)
+    verbosity = -1 if given["quiet"] else int(given["verbose"] or 0)
+    color = Color(given["color"] or Color.AUTO)
+    set_up(log_format, level=LEVELS[max(-1, min(2, verbosity))])
     return Console(
         as_json=bool(given["as_json"]),
         ledger=given["ledger"] or "",
         config_file=given["config_file"],
-        log_format=LogFormat(given["log_format"] or os.environ.get("DBUPKEEP_LOG_FORMAT") or LogFormat.TEXT),
-        verbosity=-1 if given["quiet"] else int(given["verbose"] or 0),
-        color=Color(given["color"] or Color.AUTO),
+        log_format=log_format,
+        verbosity=verbosity,
+        color=color,
+        out=standard_output(color),
+        err=standard_error(color),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from dbupkeep.jobs import Job, JobStatus, JobType, Outcome, Phase
 from dbupkeep.results import gain_of
@@ -19,8 +20,7 @@ SHOWN = 20
 _TROUBLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.DEFERRED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Databases:
+class Databases(Struct, frozen=True, kw_only=True):
     """The jobs directly below a run: its databases, and the discoveries that found them."""
 
     parents: tuple[Job, ...]

@@ -240,7 +240,7 @@ def resumed(console: Console, app: App, text: str) -> Job:
 
 
 def _submit(app: App, request: Request, lane: str | None, *, detach: bool) -> str:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     own = lane or (request.definition.lane if detach else _lane(None, detach=False))
     definition = replace(request.definition, lane=own)

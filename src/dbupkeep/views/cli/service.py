@@ -8,13 +8,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from dbupkeep.audit import Act, actor
 from dbupkeep.config import Config, find
@@ -105,8 +106,7 @@ def serve(
     return Exit.DONE
 
 
-@dataclass(slots=True)
-class Configuration:
+class Configuration(Struct):
     """The configuration of a service: read again when its file changes or a SIGHUP comes; a faulty one is not taken."""
 
     console: Console
@@ -171,8 +171,7 @@ class Configuration:
         return (path, found.st_mtime_ns, found.st_size, found.st_ino) if found else (path,)
 
 
-@dataclass(slots=True, kw_only=True)
-class Service:
+class Service(Struct, kw_only=True):
     """The loop of a service."""
 
     console: Console

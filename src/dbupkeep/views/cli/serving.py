@@ -7,9 +7,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from dbupkeep.errors import LedgerError
 from dbupkeep.jobs import Job
@@ -29,8 +30,7 @@ PATIENCE = 10.0
 """Looks are at least so many times apart as one takes."""
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(Struct):
     """How often the user asked to stop. Signals only count here; the main loop acts."""
 
     times: int = 0
@@ -56,8 +56,7 @@ def listening() -> Iterator[Asked]:
             signal.signal(number, handler)
 
 
-@dataclass(slots=True, kw_only=True)
-class Ending:
+class Ending(Struct, kw_only=True):
     """How carrying out a run ended."""
 
     root: Job

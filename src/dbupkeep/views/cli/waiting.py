@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery
@@ -40,8 +41,7 @@ def holders(app: App, root: Job) -> Sequence[Job]:
     return [job for job in released if job.target in targets and job.correlation_id != root.correlation_id]
 
 
-@dataclass(slots=True, kw_only=True)
-class Standstill:
+class Standstill(Struct, kw_only=True):
     """Notices that a run stands still, says why, once for each cause, and takes over where nobody is left."""
 
     app: App

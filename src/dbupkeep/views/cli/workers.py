@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from dbupkeep.views import words
 
@@ -18,8 +19,7 @@ GROWN_UP = 60.0
 """Seconds after which a worker process that dies is no longer one that cannot start."""
 
 
-@dataclass(slots=True)
-class _Seat:
+class _Seat(Struct):
     """The place of one worker process."""
 
     process: subprocess.Popen[bytes] | None = None
@@ -28,18 +28,17 @@ class _Seat:
     next_at: float = 0.0
 
 
-@dataclass(slots=True, kw_only=True)
 class Workers:
     """So many processes of `dbupkeep worker`, each in a session of its own, so that Ctrl-C reaches the service alone."""
 
-    arguments: Sequence[str]
-    count: int
-    now: Callable[[], float]  # monotonic seconds
-    say: Callable[[str], None]
-    _seats: list[_Seat] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._seats = [_Seat() for _ in range(self.count)]
+    def __init__(
+        self, *, arguments: Sequence[str], count: int, now: Callable[[], float], say: Callable[[str], None]
+    ) -> None:
+        """`now` gives seconds of a clock that only goes on."""
+        self.arguments = arguments
+        self.now = now
+        self.say = say
+        self._seats = [_Seat() for _ in range(count)]
 
     def mend(self) -> None:
         """Start whoever is not there, unless it died too often lately."""

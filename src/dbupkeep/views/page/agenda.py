@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, count, islice, takewhile
+
+from msgspec import Struct
 
 from dbupkeep import cron
 from dbupkeep.definitions import JobDefinition
@@ -20,8 +21,7 @@ MOST = 400
 """Due times of one job up to which each is drawn; a job by the minute would have thousands."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appointment:
+class Appointment(Struct, frozen=True, kw_only=True):
     """What is known of one job."""
 
     scheduled: Scheduled

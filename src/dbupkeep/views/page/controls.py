@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from fastapi.responses import RedirectResponse
+from msgspec.structs import replace
 
 from dbupkeep.errors import UnknownName, UsageError
 from dbupkeep.lifecycle import Lifecycle

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.operations import Operation
@@ -20,8 +21,7 @@ _SAID: Mapping[str, str] = {word: status.value for status, word in WORDS.items()
 """Words of the page for those of the ledger."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class Filter(Struct, frozen=True, kw_only=True):
     """Several of one key: any of them; different keys and words: all of them."""
 
     text: str = ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from fastapi.responses import HTMLResponse
+from msgspec import Struct
 
 from dbupkeep.definitions import Target
 from dbupkeep.jobs import Job, JobType, Phase
@@ -31,8 +31,7 @@ LISTED = 100
 OPERATION = (JobType.DATABASE_MAINTENANCE_OPERATION.value,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class Fleet(Struct, frozen=True, kw_only=True):
     """Databases of one place, or those that stand alone."""
 
     name: str

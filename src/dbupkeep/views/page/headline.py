@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from dbupkeep.views import words
 from dbupkeep.views.page.tables import until
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(Struct, frozen=True, kw_only=True):
     """What the sentence is made of."""
 
     databases: int  # that the ledger knows
@@ -23,8 +23,7 @@ class State:
     served: bool  # whether something starts it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Headline:
+class Headline(Struct, frozen=True, kw_only=True):
     """The sentence, and what it amounts to."""
 
     tone: str  # `good`, `warn`, `bad` or `quiet`

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+
+from msgspec import Struct, field
 
 from dbupkeep import cron
 from dbupkeep.codec import from_json
@@ -28,8 +29,7 @@ GHOSTS = 60
 """Operations to come that are drawn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class Course(Struct, frozen=True, kw_only=True):
     """What a timeline is made of."""
 
     run: Job

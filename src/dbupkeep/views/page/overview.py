@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from fastapi.responses import HTMLResponse
+from msgspec import Struct
 
 from dbupkeep.jobs import Job, JobStatus, JobType
 from dbupkeep.ledger import JobQuery, Reader
@@ -41,8 +41,7 @@ SEARCHED = 1000
 DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class Past(Struct, frozen=True, kw_only=True):
     """A run in the list."""
 
     run: Job
@@ -50,8 +49,7 @@ class Past:
     jobs: str  # below it, counted by their state
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Going:
+class Going(Struct, frozen=True, kw_only=True):
     """A run that goes on."""
 
     run: Job

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+
+from msgspec import Struct
 
 from dbupkeep.estimates import Measurement
 from dbupkeep.jobs import Job
@@ -25,8 +26,7 @@ SHORTEST = 0.001
 """Seconds; what is shorter says nothing of a prediction."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class Tally(Struct, frozen=True, kw_only=True):
     """One run, and what came of it."""
 
     run: Job
@@ -45,8 +45,7 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Regrowth:
+class Regrowth(Struct, frozen=True, kw_only=True):
     """How fast what was given back is taken again."""
 
     target: str

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from dbupkeep.jobs import Job, JobStatus, Phase
 from dbupkeep.lifecycle import RETRIABLE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Button:
+class Button(Struct, frozen=True, kw_only=True):
     """Something that may be asked of a job."""
 
     verb: str  # the last part of the address

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from dbupkeep.jobs import Job
 from dbupkeep.progress import Progress
@@ -19,8 +20,7 @@ ALIKE = 1.5
 """A range whose ends are closer than this is told as one time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remaining:
+class Remaining(Struct, frozen=True, kw_only=True):
     """Seconds from now."""
 
     least: float

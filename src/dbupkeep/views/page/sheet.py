@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
+from msgspec import Struct
 
 import dbupkeep
 from dbupkeep.errors import UnknownName
@@ -20,8 +20,7 @@ from dbupkeep.views.web.desk import AtDesk, Desk
 from dbupkeep.views.web.roles import Admin, Caller, Operator, Role, Viewer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
+class Sheet(Struct, frozen=True, kw_only=True):
     """What every page has."""
 
     request: Request

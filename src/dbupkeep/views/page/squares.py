@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.views import words
@@ -14,8 +15,7 @@ from dbupkeep.views.reports.entries import Entry
 BAD = (JobStatus.FAILED, JobStatus.DEFERRED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """One database by its newest operations."""
 
     target: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
+
+from msgspec import Struct
 
 from dbupkeep.documents import progress_of
 from dbupkeep.jobs import LEFT_OUT, Job, JobStatus, JobType, Phase
@@ -32,8 +33,7 @@ FEW = 6
 ChildrenOf = Callable[[str], Sequence[Job]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True, dict=True):
     """One operation, or a discovery."""
 
     entry: Entry
@@ -96,8 +96,7 @@ class Row:
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Struct, frozen=True, kw_only=True):
     """The operations on one table, or on the whole database."""
 
     name: str
@@ -119,8 +118,7 @@ class Table:
         return counted(row.job for row in self.rows)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Database:
+class Database(Struct, frozen=True, kw_only=True):
     """The operations on one database."""
 
     job: Job
@@ -151,8 +149,7 @@ class Database:
         return of_run(self.job)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listing:
+class Listing(Struct, frozen=True, kw_only=True):
     """One page of the rows."""
 
     databases: Sequence[Database]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from dbupkeep.jobs import WORK, Job, JobStatus
 from dbupkeep.ledger import JobQuery, Reader
@@ -30,8 +31,7 @@ class Sort(StrEnum):
 RANK = {sort: rank for rank, sort in enumerate(Sort)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class Trouble(Struct, frozen=True, kw_only=True):
     """One operation that a person should know of."""
 
     entry: Entry

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+
+from msgspec import Struct
 
 from dbupkeep.views.pictures.svg import Scale, Svg, element, line, picture, rect, text
 
@@ -25,8 +26,7 @@ OFTEN = 4
 """Runs of one job on a day up to which each is drawn in full with its name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(Struct, frozen=True, kw_only=True):
     """A stretch of time in the reader's time zone: a window, or a predicted run."""
 
     name: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dbupkeep.views import words
 from dbupkeep.views.pictures.svg import Scale, Svg, element, line, link, picture, rect, text, ticks
@@ -14,8 +15,7 @@ WIDEST = 44.0
 LABELS = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class Bar(Struct, frozen=True, kw_only=True):
     """One run."""
 
     label: str  # short, under its bar

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dbupkeep.views.pictures.svg import Scale, Svg, element, link, picture, rect
 
@@ -16,8 +17,7 @@ STEPS = (0.05, 0.15, 0.3, 0.5)
 """Shares that divide the colours."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Square:
+class Square(Struct, frozen=True, kw_only=True):
     """One database."""
 
     name: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dbupkeep.views.pictures.svg import Scale, Svg, element, line, link, picture, powers, text
 
@@ -13,8 +14,7 @@ LETTER = 6.2
 """How wide a letter of a mark is, about."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(Struct, frozen=True, kw_only=True):
     """One operation; both values above 0."""
 
     predicted: float

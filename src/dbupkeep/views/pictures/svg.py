@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
+
+from msgspec import Struct
 
 from dbupkeep.logs import printable
 
@@ -61,8 +62,7 @@ def link(href: str, inside: Svg) -> Svg:
     return element("a", inside, href=href) if href else inside
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(Struct, frozen=True):
     """From values to places, in a straight line, or by the logarithm."""
 
     low: float

@@ -7,10 +7,11 @@ which who shows the picture puts into its style sheet; widths are shares of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from math import ceil
+
+from msgspec import Struct
 
 from dbupkeep.views.pictures.svg import Svg, element, link
 
@@ -50,8 +51,7 @@ class Spent(StrEnum):
     SLEEP = "sleep"  # throttled
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(Struct, frozen=True, kw_only=True):
     """Time within a bar that was no work."""
 
     spent: Spent
@@ -59,8 +59,7 @@ class Piece:
     end: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class Bar(Struct, frozen=True, kw_only=True):
     """One operation from its start to its end, or to now."""
 
     name: str
@@ -72,16 +71,14 @@ class Bar:
     link: str = ""  # where a click leads; empty: nowhere
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
+class Lane(Struct, frozen=True, kw_only=True):
     """Bars under one name; those that overlap are drawn below each other."""
 
     name: str
     bars: Sequence[Bar]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(Struct, frozen=True, kw_only=True):
     """The time that is drawn."""
 
     begin: datetime

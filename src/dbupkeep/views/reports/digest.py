@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+
+from msgspec import Struct
 
 from dbupkeep.codec import rfc3339
 from dbupkeep.documents import Document, job_document
@@ -15,8 +16,7 @@ from dbupkeep.schedules import Missed
 from dbupkeep.views.reports.entries import Entry, Reason, reasons, when
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseTotal:
+class DatabaseTotal(Struct, frozen=True, kw_only=True):
     """What a period gave back on one database."""
 
     name: str
@@ -25,8 +25,7 @@ class DatabaseTotal:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Digest:
+class Digest(Struct, frozen=True, kw_only=True, dict=True):
     """The runs of a period, newest first, with all of their operations."""
 
     since: datetime

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from dbupkeep.documents import Document, job_document
 from dbupkeep.jobs import Job, JobStatus
@@ -15,8 +16,7 @@ WAITED, SLEPT = "lock_wait_seconds", "throttled_seconds"
 """Where an engine says, among the values of a result, for how long an operation waited for locks, or slept for others."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """An operation of a run, with what came of it."""
 
     job: Job
@@ -89,8 +89,7 @@ class Entry:
         return {**job_document(self.job), **added, "why": self.why or None, "in_a_row": self.in_a_row or None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class Reason(Struct, frozen=True, kw_only=True):
     """One reason that several things have in common."""
 
     text: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from dbupkeep.events import AttemptLost, JobReturned, JobStarted, Recorded
 from dbupkeep.jobs import TRANSITIONS, JobStatus
@@ -21,8 +22,7 @@ MOST_BARS = 2000
 _ENDS: Mapping[str, str] = {row.event.name: row.target.value for row in TRANSITIONS if row.target.ended}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True):
     """One attempt of an operation."""
 
     entry: Entry

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct
 
 from dbupkeep.documents import Document, event_document, job_document, together
 from dbupkeep.events import Recorded
@@ -15,8 +16,7 @@ from dbupkeep.views.reports.entries import Entry, Reason, reasons
 ChildrenOf = Callable[[str], Sequence[Job]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunReport:
+class RunReport(Struct, frozen=True, kw_only=True, dict=True):
     """A run with all of its operations, in order."""
 
     root: Job

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -24,18 +23,15 @@ SURVEYS = 4
 """Requests that look at databases at a time; each keeps a thread for as long as that takes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
     """The ledger with its roles, and the configuration as it is in force now."""
 
-    app: App
-    config: Callable[[], Config]
-    feed: Feed = field(init=False)
-    _surveys: threading.Semaphore = field(init=False, default_factory=lambda: threading.Semaphore(SURVEYS))
-
-    def __post_init__(self) -> None:
-        """Have a feed of the ledger's events, which begins to look once somebody listens."""
-        object.__setattr__(self, "feed", Feed(self.app.reader, self.app.clock))
+    def __init__(self, *, app: App, config: Callable[[], Config]) -> None:
+        """Have a feed of the ledger's events too, which begins to look once somebody listens."""
+        self.app = app
+        self.config = config
+        self.feed = Feed(app.reader, app.clock)
+        self._surveys = threading.Semaphore(SURVEYS)
 
     def close(self) -> None:
         """End all event streams, so that the server need not wait for them."""

@@ -25,9 +25,9 @@ import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 
 from fastapi.sse import format_sse_event
+from msgspec import Struct, field
 
 from dbupkeep.clock import Clock
 from dbupkeep.documents import Document, event_document
@@ -56,8 +56,7 @@ READERS = 4
 """Streams that read the ledger at a time; their threads are of their own, so that no request waits for them."""
 
 
-@dataclass(slots=True, eq=False)
-class _Listener:
+class _Listener(Struct, eq=False):
     """An open stream, as the thread sees it."""
 
     loop: asyncio.AbstractEventLoop

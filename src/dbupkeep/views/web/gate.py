@@ -6,9 +6,10 @@ import asyncio
 import hmac
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.cookies import CookieError, SimpleCookie
+
+from msgspec import Struct
 
 from dbupkeep.access import Access, Roll, Token, digest
 from dbupkeep.clock import Clock
@@ -29,8 +30,7 @@ LONGEST = 512
 """Characters of what may be a secret; nothing longer is hashed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class Given(Struct, frozen=True, kw_only=True):
     """A token that the environment gave, which the ledger does not keep. Its `hash` is only for its sessions."""
 
     token: Token

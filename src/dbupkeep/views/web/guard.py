@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from msgspec import Struct
 from starlette.responses import RedirectResponse, Response
 
 from dbupkeep.audit import Act, acting
@@ -46,8 +46,7 @@ LONGEST_PATH = 2048
 LONGEST_NOTED = 200
 
 
-@dataclass(slots=True, kw_only=True)
-class Guard:
+class Guard(Struct, kw_only=True):
     """An ASGI application around the site."""
 
     site: Application
@@ -57,11 +56,11 @@ class Guard:
     denials: Denials
     https: bool = False  # a proxy before us speaks TLS, and says who is calling
     body_seconds: float = BODY_SECONDS
-    _scheme: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Know what our own origin begins with."""
-        self._scheme = "https" if self.https else "http"
+    @property
+    def _scheme(self) -> str:
+        """What our own origin begins with."""
+        return "https" if self.https else "http"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

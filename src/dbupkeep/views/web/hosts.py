@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "dbupkeep.localhost")
 """Always answered to. The last one is for browsers, whose cookies know no ports: it is shared with no other service."""
@@ -12,8 +13,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "dbupkeep.localhost")
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}))(?::(?P<port>[0-9]{1,5}))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Hosts:
+class Hosts(Struct, frozen=True):
     """The names that are answered to, each with a port where only that one counts."""
 
     names: frozenset[str]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 BODY = 64 * 1024
 """Bytes of a request's body."""
@@ -19,8 +20,7 @@ MOST_KNOWN = 10_000
 """Callers that are remembered; the one seen longest ago is forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """So many at once, and so many a second in the long run."""
 
     burst: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from dbupkeep.codec import rfc3339
 from dbupkeep.documents import Document
@@ -19,8 +19,7 @@ PAGES = 20
 """How often that is done to fill one page of a log: of a small part of a big run a page may be short."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Log:
+class Log(Struct, kw_only=True):
     """Some lines, and where the next ones begin."""
 
     lines: list[Document] = field(default_factory=list)

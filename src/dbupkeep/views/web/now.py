@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dbupkeep.documents import Document, job_document
 from dbupkeep.jobs import WORK, Job, JobStatus, JobType, Phase
@@ -17,8 +18,7 @@ TOLD = ("id", "parent_id", "correlation_id", "status", "started_at", "progress",
 """What is told of a job that runs; the rest comes with its events."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Now:
+class Now(Struct, frozen=True, kw_only=True):
     """The jobs at work and those above them."""
 
     jobs: Mapping[str, Job]  # by id, the upper ones first

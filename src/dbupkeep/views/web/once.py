@@ -7,10 +7,10 @@ once one makes something, and a key that comes again with another request is tol
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from msgspec import Struct
 from pydantic import BaseModel
 
 from dbupkeep.ledger import Reader
@@ -29,8 +29,7 @@ LONGEST = 255
 NO_RUN = Submission(jobs=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Once:
+class Once(Struct, frozen=True, kw_only=True):
     """One request, and by which key it is known; without a key it is made as often as it comes."""
 
     key: str = ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from dbupkeep import engines, operations
 from dbupkeep.config import Config
@@ -13,8 +15,7 @@ from dbupkeep.ledger import TargetSummary
 from dbupkeep.operations import Operation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """A job of the configuration, or targets of it; what is not said is as the configuration has it."""
 
     definition: str = ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import attrgetter
+
+from msgspec import Struct
 
 SIZE = 2000
 """Events at hand."""
@@ -14,8 +15,7 @@ AT_ONCE = 200
 """Messages that a stream takes in one go."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """An event as it is sent."""
 
     seq: int
@@ -23,8 +23,7 @@ class Entry:
     message: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ring:
+class Ring(Struct, frozen=True, kw_only=True):
     """All events whose number is above `floor`, up to `head`."""
 
     floor: int = 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
+from msgspec import Struct
 
 from dbupkeep.access import Role
 from dbupkeep.views.web.forgery import csrf_of
@@ -15,14 +15,17 @@ from dbupkeep.views.web.problems import Problem
 __all__ = ["Admin", "Caller", "Operator", "Role", "Viewer", "at_least", "caller_of", "unauthorized"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(Struct, frozen=True, kw_only=True):
     """Who is calling."""
 
     name: str  # `token NAME`; stands in events and in the audit trail as who asked
     role: Role
-    id: str = field(default="", repr=False)  # what limits are counted by
-    session: str = field(default="", repr=False)  # the secret of a browser's session; empty for a bearer token
+    id: str = ""  # what limits are counted by
+    session: str = ""  # the secret of a browser's session; empty for a bearer token
+
+    def __repr__(self) -> str:  # type: ignore[explicit-override] # of 3.12
+        """Without the session, wherever it ends up."""
+        return f"Caller(name={self.name!r}, role={self.role!r})"
 
     @property
     def csrf(self) -> str:

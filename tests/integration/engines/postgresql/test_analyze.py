@@ -216,8 +216,9 @@ def test_a_limited_role_plans_and_works_with_pg_maintain(newest: Workbench) -> N
 
 
 def test_a_whole_server_is_found_but_what_is_excluded(newest: Workbench) -> None:
-    from dataclasses import replace
     from datetime import UTC, datetime
+
+    from msgspec.structs import replace
 
     from dbupkeep.engine import Scope
 

@@ -8,11 +8,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import cast
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg import sql
 
 from dbupkeep.definitions import Policy

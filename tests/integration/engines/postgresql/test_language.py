@@ -6,10 +6,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from dbupkeep.definitions import Policy
 from dbupkeep.errors import Busy, Gone, Kind, Missing, NotPermitted, OperationError, UpkeepError

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 from psycopg import sql
 
 from dbupkeep.definitions import Policy
@@ -598,10 +598,10 @@ def test_an_index_that_is_gone_or_another_one_is_not_touched(newest: Workbench) 
 def test_concurrently_is_refused_where_it_is_broken(newest: Workbench) -> None:
     newest.database.execute(*SETUP)
     facts = newest.facts(REINDEX)
-    old = dataclasses.replace(facts, values={**facts.values, "version_number": 140002})
+    old = structs.replace(facts, values={**facts.values, "version_number": 140002})
     scope = newest._scope((REINDEX,), {}, Policy(force=True))
     proposals = newest.engine.assess(old, FORCE, History(), scope)
     assert {each.decision for each in proposals} == {Decision.SKIP}
     assert "14.2 misses rows" in proposals[0].reason
-    mended = dataclasses.replace(facts, values={**facts.values, "version_number": 140004})
+    mended = structs.replace(facts, values={**facts.values, "version_number": 140004})
     assert Decision.RUN in {each.decision for each in newest.engine.assess(mended, FORCE, History(), scope)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engines.postgresql import rebuilds
@@ -60,7 +60,7 @@ def group(bench: Workbench, names: Sequence[str] = EVERY, **settings: float) -> 
     whole = [name if "." in name else f"public.{name}" for name in names]
     assert set(one) == set(whole)
     items = [one[name] for name in whole]
-    return dataclasses.replace(
+    return structs.replace(
         item_of(items[0]), object="small tables 1", hold="small tables 1", members=tuple(each.object for each in items),
         evidence={
             **{name: items[0].evidence[name] for name in ("system", "database_oid", "version_number")},
@@ -198,9 +198,7 @@ def test_verification_names_the_member_that_is_not_rebuilt(newest: Workbench) ->
         work = session.run(item, Recorder())
         was = json.loads(str(item.evidence["oids"]))
         now = oids(newest)
-        wrong = dataclasses.replace(
-            item, evidence={**item.evidence, "oids": json.dumps([*was[:2], now["u_a"], *was[3:]])}
-        )
+        wrong = structs.replace(item, evidence={**item.evidence, "oids": json.dumps([*was[:2], now["u_a"], *was[3:]])})
         evidence = session.verify(wrong, work)
         assert (evidence.effective, "public.u_a is not rebuilt" in evidence.reason) == (Effective.NO, True)
         assert "public.u_a" not in evidence.members
@@ -461,7 +459,7 @@ def of_these(whole: PlanItem, *names: str) -> PlanItem:
         for name in ("oids", "tables")
     }
     evidence = {**whole.evidence, **chosen, "bytes": 16384 * len(names)}
-    return dataclasses.replace(whole, members=tuple(whole.members[place] for place in places), evidence=evidence)
+    return structs.replace(whole, members=tuple(whole.members[place] for place in places), evidence=evidence)
 
 
 def test_a_server_that_goes_down_is_gone_on_with_when_it_is_back() -> None:

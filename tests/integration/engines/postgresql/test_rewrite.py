@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 from psycopg import sql
 
 from dbupkeep.definitions import Policy
@@ -233,11 +233,11 @@ def test_too_little_room_is_refused_with_both_figures(newest: Workbench) -> None
     chosen = policy("exclusive_lock", space_declared=1)
     facts = newest.facts(OPTIMIZE)
     scope = Scope(operations=(OPTIMIZE,), now=datetime.now(UTC))
-    blind = dataclasses.replace(facts, values={**facts.values, "free_bytes": "{}"})
+    blind = structs.replace(facts, values={**facts.values, "free_bytes": "{}"})
     (deferred, *_) = newest.engine.assess(blind, chosen, History(), scope)
     assert deferred.decision is Decision.DEFER
     assert "and 1 are free" in deferred.reason
-    full = dataclasses.replace(facts, values={**facts.values, "free_bytes": '{"0": 1000}'})
+    full = structs.replace(facts, values={**facts.values, "free_bytes": '{"0": 1000}'})
     (deferred, *_) = newest.engine.assess(full, policy("exclusive_lock"), History(), scope)
     assert "1,000 are free" in deferred.reason
 
@@ -265,7 +265,7 @@ def test_room_is_known_where_the_server_is_proved_to_be_on_this_machine(
 def decided(bench: Workbench, heap: ObjectFacts, chosen: Policy, **values: Value) -> Proposal:
     facts = bench.facts()
     known = {"free_bytes": "{}", "pg_repack": "pg_repack is not on this server", **values}
-    faked = dataclasses.replace(facts, objects=(heap,), values={**facts.values, **known})
+    faked = structs.replace(facts, objects=(heap,), values={**facts.values, **known})
     return bench.engine.assess(faked, chosen, History(), Scope(operations=(OPTIMIZE,), now=datetime.now(UTC)))[0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import zlib
@@ -13,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from dbupkeep.definitions import Policy
 from dbupkeep.engine import Scope
@@ -54,7 +54,7 @@ def test_everything_that_writes_waits_for_a_replica_that_is_behind(
 ) -> None:
     newest.bloat(rows=2000, dead=1000)
     limits = {"max_lag_bytes": 1000, "lag_patience": 0.1}
-    policy = dataclasses.replace(FORCE, thresholds=dict.fromkeys(Operation, limits))
+    policy = structs.replace(FORCE, thresholds=dict.fromkeys(Operation, limits))
     paused(standby)
     newest.database.execute("CREATE TABLE more AS SELECT generate_series(1, 10000) AS a")
     notices = {notice.code: notice.message for notice in newest.facts(Operation.ANALYZE).notices}
@@ -74,7 +74,7 @@ def test_between_the_statements_of_a_group_it_is_looked_again(
     for name in of_one_group(40):
         newest.database.execute(f"CREATE TABLE {name} AS SELECT generate_series(1, 100) AS a")
     group = next(item_of(each) for each in newest.due(Operation.ANALYZE, policy=FORCE) if len(each.members) > 32)
-    group = dataclasses.replace(group, options={**group.options, "max_lag_bytes": 1000, "lag_patience": 60.0})
+    group = structs.replace(group, options={**group.options, "max_lag_bytes": 1000, "lag_patience": 60.0})
     until(lambda: newest.database.value("SELECT replay_lsn = pg_current_wal_lsn() FROM pg_stat_replication"))
     recorder = Recorder(on_stage=lambda _: paused(standby))
     running = in_thread(lambda: newest.perform(group, recorder))
@@ -199,7 +199,7 @@ def test_what_is_big_wants_its_room_declared_where_it_cannot_be_seen(newest: Wor
     assert refused.decision is Decision.SKIP
     assert "declare it by the setting `space_declared`" in refused.reason
     for setting, value in (("space_declared", 100 * GIB), ("undeclared_bytes", 100 * GIB)):
-        policy = dataclasses.replace(FORCE, thresholds={key: {setting: value} for key in Operation})
+        policy = structs.replace(FORCE, thresholds={key: {setting: value} for key in Operation})
         allowed = decided(facts, thing, policy, **values)
         assert (allowed.decision, allowed.method) == (Decision.RUN, method)
 
@@ -209,11 +209,11 @@ def test_a_big_rewrite_that_was_planned_where_room_was_seen_is_refused_where_it_
 ) -> None:
     newest.bloat()
     monkeypatch.setattr(volumes, "on_this_machine", lambda _: False)
-    policy = dataclasses.replace(FORCE, thresholds={key: {"undeclared_bytes": GIB} for key in Operation})
+    policy = structs.replace(FORCE, thresholds={key: {"undeclared_bytes": GIB} for key in Operation})
     for operation in (REINDEX, OPTIMIZE):
         item = item_of(newest.due(operation, policy=policy)[0])
         assert item.space[0].available is None
-        item = dataclasses.replace(item, options={**item.options, "undeclared_bytes": 1000})
+        item = structs.replace(item, options={**item.options, "undeclared_bytes": 1000})
         with pytest.raises(Refused) as raised:
             newest.perform(item)
         assert raised.value.kind is Kind.SPACE
@@ -225,12 +225,12 @@ def test_a_big_rewrite_that_was_planned_where_room_was_seen_is_refused_where_it_
 
 def with_values(bench: Workbench, **values: Value) -> DatabaseFacts:
     facts = bench.facts()
-    return dataclasses.replace(facts, values={**facts.values, **values})
+    return structs.replace(facts, values={**facts.values, **values})
 
 
 def decided(facts: DatabaseFacts, thing: ObjectFacts, policy: Policy | None = None, /, **values: Value) -> Proposal:
     known: dict[str, Value] = {"pg_repack": "pg_repack is not on this server", **facts.values, **values}
-    faked = dataclasses.replace(facts, objects=(thing,), values=known)
+    faked = structs.replace(facts, objects=(thing,), values=known)
     operation = OPTIMIZE if thing.kind == "heap" else REINDEX
     scope = Scope(operations=(operation,), now=datetime.now(UTC))
     return load("postgresql").assess(faked, policy or FORCE, History(), scope)[0]

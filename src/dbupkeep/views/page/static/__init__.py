@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from fastapi import APIRouter
 from fastapi.responses import Response
+from msgspec import Struct
 
 from dbupkeep.views.pictures import timeline
 from dbupkeep.views.web.problems import Problem
@@ -21,8 +21,7 @@ TYPES: Mapping[str, str] = {"css": "text/css", "js": "text/javascript", "svg": "
 FOR_EVER = "public, max-age=31536000, immutable"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asset:
+class Asset(Struct, frozen=True, kw_only=True):
     """One file as it is served."""
 
     content: bytes
