@@ -88,6 +88,7 @@ def test_a_version_gets_only_the_settings_and_queries_it_has(number: int) -> Non
     version = Version(number)
     assert ("client_connection_check_interval" in version.session_settings) == (number >= 140000)
     assert ("transaction_timeout" in version.session_settings) == (number >= 170000)
+    assert ("stats_fetch_consistency" in version.session_settings) == (number >= 150000)
     assert ("MAINTAIN" in query("tables", version)) == (number >= 170000)
     assert ("relallfrozen" in query("tables", version)) == (number >= 180000)
     assert ("datcollversion" in query("collations", version)) == (number >= 150000)

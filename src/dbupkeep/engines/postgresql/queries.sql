@@ -32,81 +32,94 @@ SELECT current_setting('autovacuum')::bool AS autovacuum,
        current_setting('track_counts')::bool AS track_counts,
        has_table_privilege('pg_catalog.pg_statistic', 'SELECT') AS sees_statistics,
        pg_has_role('pg_read_all_stats', 'MEMBER') AS sees_sessions,
-       (SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()) AS database_age,
-       (SELECT mxid_age(datminmxid) FROM pg_database WHERE datname = current_database()) AS database_multixact_age,
-       c.*
+       age(datfrozenxid) AS database_age, mxid_age(datminmxid) AS database_multixact_age
+  FROM pg_database
+ WHERE datname = current_database()
+
+-- name: near
+-- All tables in one pass over pg_class: how many there are, and the OIDs of those that have as much of anything as `floor` of a
+-- threshold of autovacuum; in a second list, those of TOAST tables. Settings of their own, and partitions, put them there too.
+-- Most rows are of indexes, which every condition leaves at once; most others have less than `..._from`, the least that any
+-- threshold comes to, so that each counter is mostly asked for once. Ages are looked at where the database's is one, which
+-- no table is beyond. The server keeps no statistics of pg_statistic, so nothing ever resets what has changed there.
+SELECT {{passed}}
+  FROM pg_class c
+
+-- name: near_and_lacking
+-- As `near`, with what may lack statistics: tables with those of fewer columns than they have, indexes with expressions, and
+-- whether there are extended ones. OID and number of columns are one number, for speed; what has tables below it always may.
+SELECT p.pages, p.tables, p.partitioned_tables, p.oldest, p.near, p.near_toast,
+       (SELECT array_agg((t >> 16)::oid)::text
+          FROM unnest(p.filled) AS t
+          LEFT JOIN (SELECT starelid, count(*) AS columns FROM pg_statistic WHERE stainherit IS NOT TRUE GROUP BY starelid) s
+            ON s.starelid = (t >> 16)::oid
+         WHERE t & 65535 > coalesce(s.columns, 0)) AS lacking,
+       (SELECT array_agg(indexrelid)::text FROM pg_index WHERE indexprs IS NOT NULL AND indisready) AS expressions,
+       EXISTS (SELECT FROM pg_statistic_ext) AS extended
   FROM (
-    SELECT sum(relpages)::bigint AS pages,
-           count(*) FILTER (WHERE relkind IN ('r', 'm') AND relpersistence <> 't') AS tables,
-           count(*) FILTER (WHERE relkind = 'p') AS partitioned_tables,
-           max(age(relfrozenxid)) FILTER (WHERE relkind IN ('r', 'm', 't')) AS oldest
-      FROM pg_class
-  ) c
+    SELECT {{passed}},
+           array_agg(c.oid::bigint << 16 | CASE WHEN c.relkind = 'p' OR c.relhassubclass THEN 65535 ELSE c.relnatts END) FILTER (
+             WHERE c.relkind <> 'i' AND (c.relkind = 'r' AND c.oid >= 16384 OR c.relkind = 'm' OR c.relkind = 'p')
+               AND c.relpersistence <> 't'
+               AND (c.reltuples <> 0 OR c.relkind = 'p' OR c.relhassubclass OR pg_stat_get_live_tuples(c.oid) > 0)
+           ) AS filled
+      FROM pg_class c
+    OFFSET 0
+  ) p
+
+-- name: passed
+sum(c.relpages)::bigint AS pages,
+       count(*) FILTER (WHERE c.relkind <> 'i' AND (c.relkind = 'r' OR c.relkind = 'm') AND c.relpersistence <> 't') AS tables,
+       count(*) FILTER (WHERE c.relkind = 'p') AS partitioned_tables,
+       max(age(c.relfrozenxid)) FILTER (WHERE c.relkind <> 'i' AND (c.relkind = 'r' OR c.relkind = 't' OR c.relkind = 'm')) AS oldest,
+       array_agg(c.oid) FILTER (
+         WHERE NOT %(everything)s AND c.relkind <> 'i' AND (c.relkind = 'r' OR c.relkind = 'm' OR c.relkind = 'p') AND c.relpersistence <> 't'
+           AND (c.relkind = 'p' OR c.relispartition OR c.reloptions IS NOT NULL OR {{old}} OR {{dead}}
+                OR pg_stat_get_ins_since_vacuum(c.oid) >= %(inserted_from)s::bigint
+               AND pg_stat_get_ins_since_vacuum(c.oid) >= %(floor)s * (%(insert_base)s + %(insert_scale)s * greatest(c.reltuples, 0)
+                   * (1 - coalesce(least(1.0, {{frozen_pages}}::float8 / nullif(c.relpages, 0)), 0)))
+                OR pg_stat_get_mod_since_analyze(c.oid) >= %(modified_from)s::bigint AND c.oid <> 'pg_statistic'::regclass
+               AND pg_stat_get_mod_since_analyze(c.oid) >= %(floor)s * (%(analyze_base)s + %(analyze_scale)s * greatest(c.reltuples, 0))
+                OR %(blind)s AND (c.reltuples > 0 OR pg_stat_get_mod_since_analyze(c.oid) > 0)
+               AND pg_stat_get_last_analyze_time(c.oid) IS NULL AND pg_stat_get_last_autoanalyze_time(c.oid) IS NULL)
+       )::text AS near,
+       array_agg(c.oid) FILTER (
+         WHERE NOT %(everything)s AND c.relkind = 't' AND c.relpersistence <> 't'
+           AND (c.reloptions IS NOT NULL OR {{old}} OR {{dead}}
+                OR pg_stat_get_ins_since_vacuum(c.oid) >= %(inserted_from)s::bigint
+               AND pg_stat_get_ins_since_vacuum(c.oid) >= %(floor)s * (%(insert_base)s + %(insert_scale)s * greatest(c.reltuples, 0)))
+       )::text AS near_toast
+
+-- name: old
+%(aged)s AND (age(c.relfrozenxid) >= %(floor)s * %(freeze_max_age)s OR mxid_age(c.relminmxid) >= %(floor)s * %(multixact_freeze_max_age)s)
+
+-- name: dead
+pg_stat_get_dead_tuples(c.oid) >= %(dead_from)s::bigint AND pg_stat_get_dead_tuples(c.oid) >= %(floor)s
+                   * least(%(vacuum_max)s::float8, %(vacuum_base)s + %(vacuum_scale)s * greatest(c.reltuples, 0))
 
 -- name: tables
--- Tables, materialized views and partitioned tables that may need something: `heat` is how near they are to the nearest
--- threshold of autovacuum. Those with settings of their own, partitions, and those of `also` are always there, or all.
--- Inside stands only what the heat is made of, since all tables go through it; OFFSET 0 has each counter asked for once.
+-- Tables, materialized views and partitioned tables by OID or by that of their TOAST table, or all.
 -- No sizes, which would look at every file.
-SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.kind::text AS kind, c.rows, c.pages, c.frozen_pages,
-       c.age, c.multixact_age, c.options, {{permission}} AS permitted, c.parent, c.dead, c.modified, c.inserted,
-       pg_stat_get_vacuum_count(c.oid) AS vacuums, pg_stat_get_analyze_count(c.oid) AS analyzes,
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.reltuples::float8 AS rows,
+       c.relpages AS pages, {{frozen_pages}} AS frozen_pages,
+       CASE WHEN c.relkind <> 'p' THEN age(c.relfrozenxid) END AS age,
+       CASE WHEN c.relkind <> 'p' THEN mxid_age(c.relminmxid) END AS multixact_age, c.reloptions AS options,
+       {{permission}} AS permitted,
+       CASE WHEN c.relispartition THEN (SELECT inhparent::bigint FROM pg_inherits WHERE inhrelid = c.oid LIMIT 1) END AS parent,
+       pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_mod_since_analyze(c.oid) AS modified,
+       pg_stat_get_ins_since_vacuum(c.oid) AS inserted, pg_stat_get_vacuum_count(c.oid) AS vacuums,
+       pg_stat_get_analyze_count(c.oid) AS analyzes,
        greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analyzed_at,
-       c.toast_oid, c.toast_rows, c.toast_pages, c.toast_options, c.toast_age, c.toast_multixact_age, c.toast_dead,
-       c.toast_inserted
-  FROM (
-    SELECT x.*,
-           CASE WHEN x.options IS NOT NULL OR x.toast_options IS NOT NULL OR x.parent IS NOT NULL OR x.kind = 'p' THEN 1e9
-                ELSE greatest(
-                  x.dead / nullif(CASE WHEN s.most >= 0 THEN least(s.most, s.vacuum_base + s.vacuum_scale * x.n)
-                                       ELSE s.vacuum_base + s.vacuum_scale * x.n END, 0),
-                  CASE WHEN s.insert_base >= 0
-                       THEN x.inserted / nullif(s.insert_base + s.insert_scale * x.n * x.unfrozen, 0) END,
-                  x.modified / nullif(s.analyze_base + s.analyze_scale * x.n, 0),
-                  x.age / s.freeze_max_age, x.multixact_age / s.multixact_freeze_max_age,
-                  x.toast_age / s.freeze_max_age, x.toast_multixact_age / s.multixact_freeze_max_age,
-                  x.toast_dead / nullif(s.vacuum_base + s.vacuum_scale * greatest(x.toast_rows, 0), 0),
-                  x.toast_inserted / nullif(s.insert_base + s.insert_scale * greatest(x.toast_rows, 0), 0)
-                ) END AS heat
-      FROM (
-        SELECT c.oid, c.relname, c.relnamespace, c.relowner, c.relisshared, c.relkind AS kind,
-               c.reltuples::float8 AS rows, greatest(c.reltuples, 0)::float8 AS n, c.relpages AS pages,
-               {{frozen_pages}} AS frozen_pages,
-               1 - coalesce(least(1.0, {{frozen_pages}}::float8 / nullif(c.relpages, 0)), 0) AS unfrozen,
-               CASE WHEN c.relkind <> 'p' THEN age(c.relfrozenxid) END AS age,
-               CASE WHEN c.relkind <> 'p' THEN mxid_age(c.relminmxid) END AS multixact_age,
-               c.reloptions AS options,
-               CASE WHEN c.relispartition
-                    THEN (SELECT inhparent::bigint FROM pg_inherits WHERE inhrelid = c.oid LIMIT 1) END AS parent,
-               pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_mod_since_analyze(c.oid) AS modified,
-               pg_stat_get_ins_since_vacuum(c.oid) AS inserted,
-               t.oid::bigint AS toast_oid, t.reltuples::float8 AS toast_rows, t.relpages AS toast_pages,
-               t.reloptions AS toast_options, age(t.relfrozenxid) AS toast_age, mxid_age(t.relminmxid) AS toast_multixact_age,
-               pg_stat_get_dead_tuples(t.oid) AS toast_dead, pg_stat_get_ins_since_vacuum(t.oid) AS toast_inserted
-          FROM pg_class c
-          LEFT JOIN pg_class t ON t.oid = c.reltoastrelid AND t.oid <> 0
-         WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
-        OFFSET 0
-      ) x
-     CROSS JOIN (
-        SELECT current_setting('autovacuum_vacuum_threshold')::float8 AS vacuum_base,
-               current_setting('autovacuum_vacuum_scale_factor')::float8 AS vacuum_scale,
-               coalesce(current_setting('autovacuum_vacuum_max_threshold', true)::float8, -1) AS most,
-               current_setting('autovacuum_vacuum_insert_threshold')::float8 AS insert_base,
-               current_setting('autovacuum_vacuum_insert_scale_factor')::float8 AS insert_scale,
-               current_setting('autovacuum_analyze_threshold')::float8 AS analyze_base,
-               current_setting('autovacuum_analyze_scale_factor')::float8 AS analyze_scale,
-               current_setting('autovacuum_freeze_max_age')::float8 AS freeze_max_age,
-               current_setting('autovacuum_multixact_freeze_max_age')::float8 AS multixact_freeze_max_age
-        OFFSET 0
-      ) s
-    OFFSET 0
-  ) c
+       t.oid::bigint AS toast_oid, t.reltuples::float8 AS toast_rows, t.relpages AS toast_pages, t.reloptions AS toast_options,
+       age(t.relfrozenxid) AS toast_age, mxid_age(t.relminmxid) AS toast_multixact_age,
+       pg_stat_get_dead_tuples(t.oid) AS toast_dead, pg_stat_get_ins_since_vacuum(t.oid) AS toast_inserted
+  FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_class t ON t.oid = c.reltoastrelid AND t.oid <> 0
  CROSS JOIN ({{role}}) m
- WHERE %(everything)s OR c.heat >= %(floor)s OR c.oid = ANY (%(also)s::oid[])
-    OR %(blind)s AND (c.n > 0 OR c.modified > 0)
-   AND greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NULL
+ WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+   AND (%(everything)s OR c.oid = ANY (%(also)s::oid[] || %(near)s::oid[])
+        OR cardinality(%(near_toast)s::oid[]) > 0 AND c.reltoastrelid = ANY (%(near_toast)s::oid[]))
 
 -- name: permission
 (c.relowner = ANY (m.roles) OR m.owns AND NOT c.relisshared) AND has_schema_privilege(c.relnamespace, 'USAGE')
@@ -132,23 +145,14 @@ c.relallfrozen
 SELECT nspname::text AS name FROM pg_namespace
 
 -- name: missing_statistics
--- Tables with rows of which a column, an expression index or an extended statistics object has never been analysed:
--- the rule of vacuumdb --missing-stats-only. Wants SELECT on pg_statistic.
+-- Of tables that may lack statistics, those with rows of which a column, an expression index or an extended statistics object
+-- has never been analysed: the rule of vacuumdb --missing-stats-only. Wants SELECT on pg_statistic.
 SELECT a.attrelid::bigint AS oid, count(*) AS missing, false AS inherits
-  FROM (
-    -- Most have statistics of as many columns as they have: their columns need not be looked at one by one.
-    SELECT c.oid, c.relkind
-      FROM pg_class c
-      LEFT JOIN (SELECT starelid, count(*) FILTER (WHERE NOT stainherit) AS own, count(*) FILTER (WHERE stainherit) AS below
-                   FROM pg_statistic GROUP BY starelid) k ON k.starelid = c.oid
-     WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND (c.oid >= 16384 OR c.relkind <> 'r')
-       AND c.relnatts > coalesce(CASE WHEN c.relkind = 'p' THEN k.below ELSE k.own END, 0)
-       AND (c.reltuples <> 0 OR c.relkind = 'p' OR pg_stat_get_live_tuples(c.oid) > 0)
-    OFFSET 0
-  ) c
+  FROM pg_class c
   JOIN pg_attribute a ON a.attrelid = c.oid
   LEFT JOIN pg_statistic s ON s.starelid = a.attrelid AND s.staattnum = a.attnum AND s.stainherit = (c.relkind = 'p')
- WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0 AND a.attgenerated <> 'v'
+ WHERE c.oid = ANY (%(lacking)s::oid[]) AND (c.reltuples <> 0 OR c.relkind = 'p' OR pg_stat_get_live_tuples(c.oid) > 0)
+   AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0 AND a.attgenerated <> 'v'
    AND s.starelid IS NULL
  GROUP BY a.attrelid
 UNION ALL
@@ -158,7 +162,7 @@ SELECT a.attrelid::bigint, count(*), true
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0
    AND a.attgenerated <> 'v'
   LEFT JOIN pg_statistic s ON s.starelid = a.attrelid AND s.staattnum = a.attnum AND s.stainherit
- WHERE c.relkind = 'r' AND c.relhassubclass AND c.oid >= 16384 AND s.starelid IS NULL AND EXISTS (
+ WHERE c.oid = ANY (%(lacking)s::oid[]) AND c.relkind = 'r' AND c.relhassubclass AND s.starelid IS NULL AND EXISTS (
        SELECT FROM pg_inherits h JOIN pg_class k ON k.oid = h.inhrelid WHERE h.inhparent = c.oid AND k.reltuples > 0)
  GROUP BY a.attrelid
 UNION ALL
@@ -168,7 +172,7 @@ SELECT i.indrelid::bigint, count(*), false
   JOIN pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum > 0 AND i.indkey[a.attnum - 1] = 0
    AND a.attstattarget IS DISTINCT FROM 0
   LEFT JOIN pg_statistic s ON s.starelid = a.attrelid AND s.staattnum = a.attnum
- WHERE i.indexprs IS NOT NULL AND i.indisready AND s.starelid IS NULL
+ WHERE i.indexrelid = ANY (%(expressions)s::oid[]) AND s.starelid IS NULL
  GROUP BY i.indrelid
 UNION ALL
 SELECT e.stxrelid::bigint, count(*), false

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from dbupkeep.engine import Scope
-from dbupkeep.engines.postgresql import choice, needs, surroundings, words
+from dbupkeep.engines.postgresql import choice, near, needs, surroundings, words
 from dbupkeep.engines.postgresql.inquiry import floor_of
 from dbupkeep.engines.postgresql.maintain import oids_of
 from dbupkeep.engines.postgresql.names import told
@@ -22,6 +22,7 @@ from dbupkeep.operations import Operation
 
 if TYPE_CHECKING:
     from dbupkeep.engines.postgresql.handle import Handle
+    from dbupkeep.engines.postgresql.near import Near
 
 ENGINE = "postgresql"
 
@@ -61,13 +62,15 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
     _refuse_columns(chosen, scope)
     if chosen.indexes and set(scope.operations) != {Operation.REINDEX}:
         raise UsageError("indexes are chosen, and not for reindex alone", hint="--operations reindex")
-    missing = _missing_statistics(handle, scope, server)
     beyond_counters = {Operation.CHECK} & set(scope.operations)
     everything = scope.policy.force or chosen.is_choice or bool(beyond_counters)
-    blind = Operation.ANALYZE in scope.operations and not server["sees_statistics"]
+    found = near.look(
+        handle, server, floor_of(scope), everything=everything, analyze=Operation.ANALYZE in scope.operations
+    )
+    server |= found.counts
+    missing = _missing_statistics(handle, found)
     planned = [oid for item in scope.planned for oid in oids_of(item)]
-    asked = {"everything": everything, "floor": floor_of(scope), "also": [*missing, *planned], "blind": blind}
-    rows = handle.rows("tables", asked)
+    rows = near.tables(handle, found, [*missing, *planned], everything=everything)
     notices = choice.unmatched(handle, chosen, rows, fleet=scope.fleet)
     objects = _with_columns(handle, _tables(rows, chosen, server, missing))
     if everything:
@@ -130,12 +133,12 @@ def _of_operations(handle: Handle, scope: Scope, *, everything: bool) -> dict[st
     return values
 
 
-def _missing_statistics(handle: Handle, scope: Scope, server: Mapping[str, Any]) -> dict[int, dict[str, Value]]:
-    """Columns without statistics by table, as values; empty where nobody asks, or where the role may not look."""
-    if Operation.ANALYZE not in scope.operations or not server["sees_statistics"]:
+def _missing_statistics(handle: Handle, passed: Near) -> dict[int, dict[str, Value]]:
+    """Columns without statistics by table, as values."""
+    if not passed.may_lack:
         return {}
     found: dict[int, dict[str, Value]] = defaultdict(dict)
-    for row in handle.rows("missing_statistics"):
+    for row in handle.rows("missing_statistics", {"lacking": passed.lacking, "expressions": passed.expressions}):
         _add(found[row["oid"]], missing_statistics=int(row["missing"]))
         if row["inherits"]:
             found[row["oid"]]["inherits"] = True

@@ -48,6 +48,9 @@ class Version(Struct, frozen=True, order=True):
         if self.has(14):
             # A backend whose client was killed ends within a second, not with its statement.
             settings |= {"client_connection_check_interval": "1s", "idle_session_timeout": "0"}
+        if self.has(15):
+            # Of very many tables each counter is asked for once: what the server would keep of them costs more than that.
+            settings["stats_fetch_consistency"] = "none"
         if self.has(17):
             settings["transaction_timeout"] = "0"
         return settings
