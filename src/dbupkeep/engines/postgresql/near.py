@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -62,13 +62,19 @@ def look(handle: Handle, server: Mapping[str, Any], floor: float, *, everything:
     )
 
 
-def tables(handle: Handle, near: Near, also: list[int], *, everything: bool) -> list[Row]:
+def tables(handle: Handle, near: Near, also: Iterable[int], *, everything: bool) -> list[Row]:
     """The tables that are near, and those of `also`; or all."""
-    if not (everything or also or near.some):
+    others = _written(also)
+    if not everything and not near.some and others == _NONE:
         return []
     return handle.rows(
-        "tables", {"everything": everything, "also": also, "near": near.tables, "near_toast": near.toast}
+        "tables", {"everything": everything, "also": others, "near": near.tables, "near_toast": near.toast}
     )
+
+
+def _written(oids: Iterable[int]) -> str:
+    """As the server writes a list; of very many the driver takes longer."""
+    return f"{{{','.join(map(str, oids))}}}"
 
 
 def _least(server: Mapping[str, Any], floor: float) -> dict[str, Any]:

@@ -162,7 +162,7 @@ SELECT a.attrelid::bigint, count(*), true
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0
    AND a.attgenerated <> 'v'
   LEFT JOIN pg_statistic s ON s.starelid = a.attrelid AND s.staattnum = a.attnum AND s.stainherit
- WHERE c.oid = ANY (%(lacking)s::oid[]) AND c.relkind = 'r' AND c.relhassubclass AND s.starelid IS NULL AND EXISTS (
+ WHERE c.relkind = 'r' AND c.relhassubclass AND c.oid >= 16384 AND s.starelid IS NULL AND EXISTS (
        SELECT FROM pg_inherits h JOIN pg_class k ON k.oid = h.inhrelid WHERE h.inhparent = c.oid AND k.reltuples > 0)
  GROUP BY a.attrelid
 UNION ALL
