@@ -23,8 +23,8 @@ class Near(Struct, frozen=True, kw_only=True):
     tables: str
     toast: str  # TOAST tables that put the tables near to which they belong
     lacking: str  # tables that may lack statistics of a column
-    expressions: str  # indexes with expressions
-    extended: bool  # whether there are extended statistics
+    expressions: str  # indexes that may lack those of an expression
+    extended: bool  # whether extended statistics may be missing
 
     @property
     def may_lack(self) -> bool:

@@ -46,16 +46,19 @@ SELECT {{passed}}
   FROM pg_class c
 
 -- name: near_and_lacking
--- As `near`, with what may lack statistics: tables with those of fewer columns than they have, indexes with expressions, and
--- whether there are extended ones. OID and number of columns are one number, for speed; what has tables below it always may.
+-- As `near`, with what may lack statistics: tables and indexes with those of fewer columns or expressions than they have, and
+-- whether any extended ones do. OID and number of columns are one number, for speed; what has tables below it always may.
 SELECT p.pages, p.tables, p.partitioned_tables, p.oldest, p.near, p.near_toast,
        (SELECT array_agg((t >> 16)::oid)::text
           FROM unnest(p.filled) AS t
           LEFT JOIN (SELECT starelid, count(*) AS columns FROM pg_statistic WHERE stainherit IS NOT TRUE GROUP BY starelid) s
             ON s.starelid = (t >> 16)::oid
          WHERE t & 65535 > coalesce(s.columns, 0)) AS lacking,
-       (SELECT array_agg(indexrelid)::text FROM pg_index WHERE indexprs IS NOT NULL AND indisready) AS expressions,
-       EXISTS (SELECT FROM pg_statistic_ext) AS extended
+       (SELECT array_agg(i.indexrelid)::text FROM pg_index i
+         WHERE i.indexprs IS NOT NULL AND i.indisready
+           AND cardinality(array_positions(i.indkey::int2[], 0::int2))
+             > (SELECT count(*) FROM pg_statistic s WHERE s.starelid = i.indexrelid)) AS expressions,
+       EXISTS (SELECT FROM pg_statistic_ext e WHERE NOT EXISTS (SELECT FROM pg_statistic_ext_data d WHERE d.stxoid = e.oid)) AS extended
   FROM (
     SELECT {{passed}},
            array_agg(c.oid::bigint << 16 | CASE WHEN c.relkind = 'p' OR c.relhassubclass THEN 65535 ELSE c.relnatts END) FILTER (

@@ -36,6 +36,7 @@ IDLE = {
     "untold_column": ["ALTER TABLE untold_column ADD c int", "ALTER TABLE untold_column ALTER c SET STATISTICS 0"],
     "little_changed": ["UPDATE little_changed SET b = 2 WHERE id <= 20"],
     "expression_analyzed": ["CREATE INDEX ON expression_analyzed (lower(a))", "ANALYZE expression_analyzed"],
+    "extended_analyzed": ["CREATE STATISTICS analyzed ON id, b FROM extended_analyzed", "ANALYZE extended_analyzed"],
 }
 
 NEAR = {
@@ -50,6 +51,10 @@ NEAR = {
     "toast_own": ["ALTER TABLE toast_own SET (toast.autovacuum_vacuum_scale_factor = 0.01)"],
     "new_column": ["ALTER TABLE new_column ADD c int DEFAULT 1"],
     "expression": ["CREATE INDEX ON expression (lower(a))"],
+    "one_expression": [
+        "CREATE INDEX one_of_two ON one_expression (lower(a), (b + 1))", "ANALYZE one_expression",
+        "DELETE FROM pg_statistic WHERE starelid = 'one_of_two'::regclass AND staattnum = 2",
+    ],
     "extended": ["CREATE STATISTICS of_extended ON id, b FROM extended"],
     "parent": ["CREATE TABLE child (c int) INHERITS (parent)", "INSERT INTO child VALUES (1, 'x', 1, 1)", "ANALYZE child"],
     "told_no_more": ["DELETE FROM pg_statistic WHERE starelid = 'told_no_more'::regclass AND staattnum = 2"],
@@ -111,7 +116,7 @@ def test_what_may_be_due_is_read_and_no_more(zoo: Workbench) -> None:
     assert read.bytes == everything.bytes > 0
 
 
-@pytest.mark.parametrize("name", ["new_column", "expression", "extended", "parent", "told_no_more"])
+@pytest.mark.parametrize("name", ["new_column", "expression", "one_expression", "extended", "parent", "told_no_more"])
 def test_one_lack_of_statistics_is_found_alone(newest: Workbench, name: str) -> None:
     bench = unchosen(newest)
     bench.database.execute(*filled(name))
@@ -122,7 +127,7 @@ def test_one_lack_of_statistics_is_found_alone(newest: Workbench, name: str) -> 
 
 
 def test_vacuum_alone_looks_for_no_statistics(zoo: Workbench) -> None:
-    lacking = {"new_column", "expression", "extended", "parent", "told_no_more"}
+    lacking = {"new_column", "expression", "one_expression", "extended", "parent", "told_no_more"}
     assert set(own(zoo.facts(Operation.VACUUM))) & {*lacking, "dead", "never_analyzed"} == {"dead"}
 
 
@@ -154,7 +159,9 @@ def test_ages_and_thresholds_of_the_server(zoo: Workbench) -> None:
 
 
 def test_an_idle_database_is_asked_for_no_table(newest: Workbench) -> None:
-    newest.database.execute(*filled("t"), "VACUUM ANALYZE", "VACUUM")
+    changes = [*IDLE["expression_analyzed"], *IDLE["extended_analyzed"]]
+    tables = [*filled("expression_analyzed"), *filled("extended_analyzed")]
+    newest.database.execute(*tables, *changes, "VACUUM ANALYZE", "VACUUM")
     with newest.session(purpose=Purpose.SURVEY) as session:
         handle = session.handle  # type: ignore[attr-defined] # of this engine's session
         seen = near.look(handle, handle.row("server"), 0.5, everything=False, analyze=True)
