@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -242,6 +244,15 @@ def website() -> Iterator[int]:
         yield server.server_address[1]
         server.shutdown()
         thread.join()
+
+
+def test_a_ledger_that_cannot_be_opened_is_told_while_the_server_is_still_silent(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
+        url = f"postgresql://someone@127.0.0.1:{silent.getsockname()[1]}/app"
+        done = cli("run", url, "--ledger", str(tmp_path / "file" / "ledger.db"))
+    assert done.code == 1, done.err
+    assert "cannot make the ledger" in done.err
 
 
 def test_a_standby_is_refused_and_can_be_checked(cli: Cli, newest: Workbench) -> None:

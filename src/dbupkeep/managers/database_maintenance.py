@@ -6,21 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import structs
 
+from dbupkeep import surveys
 from dbupkeep.clock import Clock
 from dbupkeep.codec import to_json
-from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, OnError, Policy, Step, Target
-from dbupkeep.engine import Engine, Purpose, Scope
+from dbupkeep.definitions import DATABASE_MAINTENANCE, JobDefinition, OnError, Step
+from dbupkeep.engine import Engine, Scope
 from dbupkeep.errors import Busy, Kind, Refused, UnknownName, UpkeepError, UsageError
 from dbupkeep.estimates import History, Measurement
 from dbupkeep.events import Event, JobDeferred, JobFailed, JobSkipped
-from dbupkeep.facts import DatabaseFacts, Value
+from dbupkeep.facts import DatabaseFacts
 from dbupkeep.jobs import Job, JobStatus, JobType, Phase, hold_of
 from dbupkeep.ledger import JobQuery, Reader, Wait
 from dbupkeep.lifecycle import Lifecycle, Submission
 from dbupkeep.manager import Monitoring, Planned
-from dbupkeep.operations import CATALOGUE, Operation, in_order
+from dbupkeep.operations import Operation, in_order
 from dbupkeep.planner import Work, lay_out
 from dbupkeep.plans import Decision, Plan, PlanItem, RunPlan
+from dbupkeep.surveys import Ahead
 
 HISTORY = 50
 """How many measurements of other targets a plan looks at: enough for a rate."""
@@ -63,17 +65,15 @@ class DatabaseMaintenanceManager:
         """Plan and submit; return the parent's id."""
         return self.submit(self.plan(step, definition), parent_job_id)
 
-    def plan(self, step: Step, definition: JobDefinition, *, fleet: bool = False) -> Plan:
-        """Survey the step's one target and decide; writes nothing. Raises `TargetError` and `UsageError`."""
-        target = _only_target(step)
-        operations = in_order(step.operations)
-        if not operations:
-            raise UsageError("no operation was asked for", hint=f"choose from {', '.join(CATALOGUE)}")
-        engine = self._engines(target.engine)
-        _check_operations(engine, target, operations)
-        scope = self._scope(operations, step.policy, step.config, fleet=fleet)
-        facts = self._survey(engine, target, scope)
-        proposals = engine.assess(facts, step.policy, self._history(facts, fleet=fleet), scope)
+    def plan(self, step: Step, definition: JobDefinition, *, fleet: bool = False, ahead: Ahead | None = None) -> Plan:
+        """Survey the step's one target and decide; writes nothing. Raises `TargetError` and `UsageError`.
+
+        A survey that was begun `ahead` is of the same step.
+        """
+        engine = self._engines(surveys.only_target(step).engine)
+        seen = ahead.result() if ahead else surveys.of_step(engine, step, now=self._clock.now(), fleet=fleet)
+        target, facts, operations = seen.target, seen.facts, seen.scope.operations
+        proposals = engine.assess(facts, step.policy, self._history(facts, fleet=fleet), seen.scope)
         items = lay_out(proposals, self._put_off(definition, facts.target))
         settings = {
             op.value: {**engine.defaults.get(op, {}), **step.policy.thresholds.get(op, {})} for op in operations
@@ -99,8 +99,11 @@ class DatabaseMaintenanceManager:
     def drift(self, plan: Plan) -> list[str]:
         """What changed on the target since the plan, a sentence for each item that no longer holds."""
         engine = self._engines(plan.target.engine)
-        scope = self._scope(plan.operations, plan.policy, plan.config, fleet=plan.fleet)
-        facts = self._survey(engine, plan.target, structs.replace(scope, planned=tuple(plan.due)))
+        scope = Scope(
+            operations=plan.operations, fleet=plan.fleet, now=self._clock.now(), policy=plan.policy, config=plan.config,
+            planned=tuple(plan.due),
+        )  # fmt: skip
+        facts = surveys.look(engine, plan.target, scope)
         return list(dict.fromkeys(said for item in plan.due if (said := engine.drift(item, facts))))
 
     def check(self, plan: Plan) -> None:
@@ -139,7 +142,7 @@ class DatabaseMaintenanceManager:
 
         Where it was `Busy`, they are put off instead, as if that had been found a moment later.
         """
-        target = _only_target(step)
+        target = surveys.only_target(step)
         now = self._clock.now()
         facts = DatabaseFacts(target=target.url, engine=target.engine, version="", surveyed_at=now, bytes=0)
         items = tuple(
@@ -187,18 +190,6 @@ class DatabaseMaintenanceManager:
             endings=endings,
             documents=[("plan", plan.id, to_json(plan))],
         )
-
-    def _scope(
-        self, operations: tuple[Operation, ...], policy: Policy, config: Mapping[str, Value], *, fleet: bool
-    ) -> Scope:
-        return Scope(operations=operations, fleet=fleet, now=self._clock.now(), policy=policy, config=config)
-
-    def _survey(self, engine: Engine, target: Target, scope: Scope) -> DatabaseFacts:
-        session = engine.connect(target, purpose=Purpose.SURVEY)
-        try:
-            return engine.survey(session, scope)
-        finally:
-            session.close()
 
     def _history(self, facts: DatabaseFacts, *, fleet: bool) -> History:
         others = self._recent(facts.engine) if fleet else self._reader.measurements(engine=facts.engine, limit=HISTORY)
@@ -293,18 +284,3 @@ def _unsurveyed(error: UpkeepError) -> Event:
     if isinstance(error, Busy):
         return JobDeferred(reason=error.message, result={"hint": error.hint} if error.hint else {})
     return JobFailed(error=error.document())
-
-
-def _only_target(step: Step) -> Target:
-    if len(step.targets) != 1:
-        raise UsageError(
-            f"step {step.name} has {len(step.targets)} targets, where one is wanted",
-            hint="several databases are a run: use the action maintenance_run",
-        )
-    return step.targets[0]
-
-
-def _check_operations(engine: Engine, target: Target, operations: tuple[object, ...]) -> None:
-    lacking = [str(operation) for operation in operations if operation not in engine.operations]
-    if lacking:
-        raise UsageError(f"{target.engine} has no {', '.join(lacking)}", hint="leave it out of --operations")

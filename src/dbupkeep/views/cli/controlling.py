@@ -14,10 +14,10 @@ from dbupkeep.lifecycle import MOST_AT_A_TIME
 from dbupkeep.views import sayings, words
 from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.console import Console, common
+from dbupkeep.views.cli.executing import default_slots, execute
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.finding import find
 from dbupkeep.views.cli.job_words import short
-from dbupkeep.views.cli.running import default_slots, execute
 from dbupkeep.views.moments import ahead
 
 if TYPE_CHECKING:

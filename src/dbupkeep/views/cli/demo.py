@@ -19,8 +19,8 @@ from dbupkeep.operations import Operation
 from dbupkeep.plans import Plan
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
+from dbupkeep.views.cli.executing import execute
 from dbupkeep.views.cli.plan_text import plan_lines
-from dbupkeep.views.cli.running import execute
 
 if TYPE_CHECKING:
     from dbupkeep.app import App

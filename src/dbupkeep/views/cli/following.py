@@ -13,10 +13,10 @@ from dbupkeep.events import Recorded
 from dbupkeep.jobs import Job, Phase
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
+from dbupkeep.views.cli.executing import failed_kinds, reported, showing
 from dbupkeep.views.cli.exits import Exit, of_outcome
 from dbupkeep.views.cli.finding import find
 from dbupkeep.views.cli.job_words import short
-from dbupkeep.views.cli.running import failed_kinds, reported, showing
 from dbupkeep.views.cli.serving import TICK, Ending
 from dbupkeep.views.cli.waiting import alive
 from dbupkeep.views.plain import View, event_line

@@ -43,8 +43,9 @@ def plan(
         raise UsageError(
             "--all shows every database of a plan for many, and this is one", hint="-a takes all databases of a server"
         )
+    ahead = request.ahead()
     with console.app() as app:
-        planned = request.plan(app)
+        planned = request.plan(app, ahead)
         if save:
             app.save(planned)
     if console.as_json:

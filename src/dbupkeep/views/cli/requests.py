@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dbupkeep import engines, operations
+from dbupkeep.clock import SystemClock
 from dbupkeep.config import Config
 from dbupkeep.config.names import near_miss
 from dbupkeep.config.units import read_duration, read_setting
@@ -22,6 +23,7 @@ from dbupkeep.logs import printable
 from dbupkeep.manager import Planned
 from dbupkeep.operations import Operation
 from dbupkeep.plans import Plan, RunPlan
+from dbupkeep.surveys import Ahead
 from dbupkeep.views.cli import selecting
 from dbupkeep.views.cli.account import user
 from dbupkeep.views.cli.console import Console
@@ -95,10 +97,17 @@ class Request(Struct, frozen=True, kw_only=True):
         """The same without its window."""
         return replace(self, definition=replace(self.definition, window=None))
 
-    def plan(self, app: App) -> Planned:
-        """Survey and decide; writes nothing. Several steps are shown as one run."""
+    def ahead(self) -> Ahead | None:
+        """Begin the survey of one database of a server, which takes a while to answer: the ledger is opened meanwhile."""
+        step = self.definition.steps[0]
+        engine = engines.load(step.targets[0].engine)
+        is_served = getattr(engine, "SERVES_MANY", False)
+        return Ahead(engine, step, now=SystemClock().now()) if self.single and is_served else None
+
+    def plan(self, app: App, ahead: Ahead | None) -> Planned:
+        """Survey, where that was not begun ahead, and decide; writes nothing. Several steps are shown as one run."""
         if self.single:
-            return app.databases.plan(self.definition.steps[0], self.definition)
+            return app.databases.plan(self.definition.steps[0], self.definition, ahead=ahead)
         plans = [app.runs.plan(step, self.definition) for step in self.definition.steps]
         return replace(
             plans[0],
@@ -107,10 +116,10 @@ class Request(Struct, frozen=True, kw_only=True):
             problems=tuple(problem for each in plans for problem in each.problems),
         )
 
-    def submit(self, app: App) -> str:
+    def submit(self, app: App, ahead: Ahead | None) -> str:
         """Write the jobs: of one database by its plan, of several by a run that surveys while it goes."""
         if self.single:
-            plan = app.databases.plan(self.definition.steps[0], self.definition)
+            plan = app.databases.plan(self.definition.steps[0], self.definition, ahead=ahead)
             _refuse_standby(plan)
             return app.databases.submit(plan)
         return app.runs.create_run(self.definition)

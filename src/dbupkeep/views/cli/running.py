@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from dbupkeep.clock import new_id
-from dbupkeep.config import RETENTION
-from dbupkeep.documents import run_document
 from dbupkeep.errors import IllegalTransition, UsageError
-from dbupkeep.jobs import Job, JobStatus, JobType
+from dbupkeep.jobs import Job, JobStatus
 from dbupkeep.ledger import JobQuery
-from dbupkeep.logs import LogFormat, set_up
 from dbupkeep.plans import RunPlan
+from dbupkeep.surveys import Ahead
 from dbupkeep.views import words
 from dbupkeep.views.cli.account import user
-from dbupkeep.views.cli.console import LEVELS, Console, common
-from dbupkeep.views.cli.exits import Exit, of_outcome
+from dbupkeep.views.cli.console import Console, common
+from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.finding import find, newest_unfinished
-from dbupkeep.views.cli.job_text import report
 from dbupkeep.views.cli.job_words import short
 from dbupkeep.views.cli.requests import Request, ask, in_lane, planning_options
-from dbupkeep.views.cli.serving import Ending, carry_out
-from dbupkeep.views.cli.waiting import OWN
-from dbupkeep.views.plain import EventView, NoView, PlainView, View
-from dbupkeep.views.watching import Watch
 
 if TYPE_CHECKING:
     from dbupkeep.app import App
-
-log = logging.getLogger(__name__)
 
 NEWEST = "newest"
 
@@ -84,6 +72,10 @@ def run(
         raise UsageError("nothing to run was named", hint="give databases or a job's name, or --plan ID, or --resume")
     if plan_id or resume:
         _refuse_choice(choice)
+    request = ask(console, targets, {**choice, "slots": slots}) if targets else None
+    ahead = request.ahead() if request else None
+    from dbupkeep.views.cli import executing  # while the server answers
+
     with console.app(lease=lease) as app:
         if resume:
             root = resumed(console, app, resume)
@@ -93,13 +85,12 @@ def run(
                 console.say("The plan has nothing to do.")
                 return Exit.DONE
             root = _root(app, app.apply(planned))
-        else:
-            request = ask(console, targets, {**choice, "slots": slots})
+        elif request:
             request = request.at_any_time() if any_time else request
-            root = _root(app, _submit(app, request, lane, detach=detach))
+            root = _root(app, _submit(app, request, ahead, lane, detach=detach))
         if detach:
-            return submitted(console, app, root)
-        return execute(console, app, root, slots=slots or default_slots(), events=events)
+            return executing.submitted(console, app, root)
+        return executing.execute(console, app, root, slots=slots or executing.default_slots(), events=events)
 
 
 def _refuse_choice(choice: Mapping[str, object]) -> None:
@@ -112,110 +103,6 @@ def _refuse_choice(choice: Mapping[str, object]) -> None:
             f"{', '.join(str(options[name]) for name in given)} cannot be said of what was planned before",
             hint="plan anew with it, and run that",
         )
-
-
-def default_slots() -> int:
-    """Operations at a time when nobody says."""
-    return min(4, 2 * (os.cpu_count() or 1))
-
-
-def execute(console: Console, app: App, root: Job, *, slots: int, events: bool = False) -> int:
-    """Carry a run out in this process, show it, report it, and say how it ended."""
-    watch = Watch(reader=app.reader, root_id=root.id)
-    with showing(console, app, watch, events=events) as view:
-        ending = carry_out(app, root, view, watch, slots=_useful_slots(app, root, slots))
-    code = reported(console, app, ending, events=events)
-    _tidy(console, app)
-    return code
-
-
-def _useful_slots(app: App, root: Job, slots: int) -> int:
-    """How many operations can run at a time: a single database has its limit, and a slot at rest costs looks."""
-    plan = app.reader.get("plan", root.plan_id) if root.plan_id else None
-    return max(1, min(slots, int(plan["target"]["parallel"]))) if plan else slots
-
-
-def _tidy(console: Console, app: App) -> None:
-    """Keep the ledger small; what a faulty configuration says of that is no reason to fail a run."""
-    try:
-        keep = console.config().retention
-    except UsageError:
-        keep = RETENTION
-    removed = app.tidy(keep)
-    if removed:
-        log.info("old runs were forgotten", extra={"jobs": removed})
-
-
-@contextmanager
-def showing(console: Console, app: App, watch: Watch, *, events: bool) -> Iterator[View]:
-    """The view that fits: events, a live picture on a terminal, lines elsewhere, or nothing.
-
-    A view for people tells of failures itself, so that they are not logged as well unless more logs are asked for.
-    """
-    view: View
-    level = LEVELS[max(-1, min(2, console.verbosity))]
-    told = max(level, logging.ERROR) if console.verbosity <= 0 else level
-    if events:
-        view = EventView(console.say, console.event)
-    elif console.quiet or console.log_format is LogFormat.JSON:
-        view = NoView(console.say)
-    elif console.err.lively:
-        from dbupkeep.views.live import LiveView
-
-        view = live = LiveView(console.err, watch, app.clock)
-        set_up(console.log_format, level=told, stream=live.stream())
-    else:
-        set_up(console.log_format, level=told)
-        view = PlainView(write=console.err.line, watch=watch, clock=app.clock)
-    try:
-        yield view
-    finally:
-        view.close()
-        set_up(console.log_format, level=level)
-
-
-def reported(console: Console, app: App, ending: Ending, *, events: bool = False) -> int:
-    """Print the report of a run, and return its code."""
-    root = ending.root
-    if console.as_json and not events:
-        console.document(run_document(root, app.reader.children))
-    elif not events:
-        for line in report(root, app.reader.children, console.out):
-            console.out.line(line)
-    if ending.interrupted and root.status.ended:
-        return Exit.INTERRUPTED
-    if ending.paused:
-        left = root.stats.unended
-        console.say(
-            f"Paused with {words.counted(left, 'job')} to go. Go on:  dbupkeep run --resume {short(root)}", "yellow"
-        )
-        return Exit.PARTIAL
-    return of_outcome(root.outcome, failed_kinds(app, root), worked=has_worked(app, root))
-
-
-def has_worked(app: App, root: Job) -> bool:
-    """Whether any operation of a run did its work."""
-    operations = JobQuery(
-        statuses=(JobStatus.COMPLETED,), types=(JobType.DATABASE_MAINTENANCE_OPERATION,),
-        correlation_id=root.correlation_id,
-    )  # fmt: skip
-    return bool(app.reader.jobs(operations, limit=1).jobs)
-
-
-def failed_kinds(app: App, root: Job) -> list[str]:
-    """The kinds of error of the operations that failed; the first few hundred tell enough."""
-    failed = app.reader.jobs(JobQuery(statuses=(JobStatus.FAILED,), correlation_id=root.correlation_id), limit=500).jobs
-    return [str(job.error["kind"]) for job in failed if job.error and "kind" in job.error]
-
-
-def submitted(console: Console, app: App, root: Job) -> int:
-    """Say what was submitted, and how to follow it."""
-    if console.as_json:
-        console.document(run_document(root, app.reader.children))
-    else:
-        console.out.line(root.id)
-        console.say(f"Submitted {words.name(root.name)}. Follow it:  dbupkeep watch {short(root)}")
-    return Exit.DONE
 
 
 def resumed(console: Console, app: App, text: str) -> Job:
@@ -239,16 +126,18 @@ def resumed(console: Console, app: App, text: str) -> Job:
     return _root(app, root.id)
 
 
-def _submit(app: App, request: Request, lane: str | None, *, detach: bool) -> str:
+def _submit(app: App, request: Request, ahead: Ahead | None, lane: str | None, *, detach: bool) -> str:
     from msgspec.structs import replace
 
     own = lane or (request.definition.lane if detach else _lane(None, detach=False))
     definition = replace(request.definition, lane=own)
-    return replace(request, definition=definition).submit(app)
+    return replace(request, definition=definition).submit(app, ahead)
 
 
 def _lane(named: str | None, *, detach: bool) -> str:
     """A lane of its own for a run that this process carries out, so that it takes no other work."""
+    from dbupkeep.views.cli.waiting import OWN
+
     return named or ("default" if detach else f"{OWN}{new_id()[-12:]}")
 
 

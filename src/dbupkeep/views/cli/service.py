@@ -26,11 +26,12 @@ from dbupkeep.scheduler import LOOK, Fired, is_scheduled
 from dbupkeep.schedules import Do
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
+from dbupkeep.views.cli.executing import default_slots
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.http import serving_http
 from dbupkeep.views.cli.job_words import state
 from dbupkeep.views.cli.requests import canonical, canonical_target
-from dbupkeep.views.cli.running import default_slots, lease_option
+from dbupkeep.views.cli.running import lease_option
 from dbupkeep.views.cli.serving import Asked, listening
 from dbupkeep.views.cli.systemd import notify
 from dbupkeep.views.cli.workers import Workers

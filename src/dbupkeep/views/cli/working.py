@@ -13,9 +13,10 @@ import click
 from dbupkeep.ledger import JobQuery
 from dbupkeep.views import words
 from dbupkeep.views.cli.console import Console, common
+from dbupkeep.views.cli.executing import default_slots
 from dbupkeep.views.cli.exits import Exit
 from dbupkeep.views.cli.requests import DurationType
-from dbupkeep.views.cli.running import default_slots, lease_option
+from dbupkeep.views.cli.running import lease_option
 from dbupkeep.views.cli.serving import listening
 
 if TYPE_CHECKING:
