@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import tempfile
 from importlib import import_module
 from pathlib import Path
 
+import dbupkeep
 from benchmarks import machine
 from benchmarks.place import Place
 
 NAMES = ("tracking", "startup", "big_file", "big_vacuum", "fleet", "handlers", "postgresql", "many_tables", "service")
 RESULTS = Path(__file__).with_name("results")
+PACKAGE = Path(dbupkeep.__file__).parent
 
 
 def main() -> None:
@@ -31,6 +34,7 @@ def main() -> None:
     unknown = set(asked.names) - set(NAMES)
     if unknown:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    compileall.compile_dir(PACKAGE, quiet=1)  # as an installed one is
     for name in asked.names or NAMES:
         with tempfile.TemporaryDirectory(prefix="dbupkeep-bench-", dir=asked.folder) as folder:
             place = Place(folder=Path(folder), full=asked.size == "full", rounds=asked.rounds)
