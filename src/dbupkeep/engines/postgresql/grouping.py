@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -12,6 +12,10 @@ from dbupkeep.engines.postgresql import words
 from dbupkeep.engines.postgresql.inquiry import Inquiry, group_of, hold_of
 from dbupkeep.engines.postgresql.needs import Need
 from dbupkeep.facts import ObjectFacts
+from dbupkeep.operations import Operation
+
+MOST = 400
+"""Members of an item, at most: sessions that are done go on with what is left of the others'."""
 
 
 class Piece(Protocol):
@@ -103,7 +107,17 @@ def gathered(q: Inquiry, dues: Sequence[P], may: Callable[[P], bool]) -> list[Sh
     several = {name: group for name, group in groups.items() if len(group) > 1}
     grouped = {id(due) for group in several.values() for due in group}
     alone = [of_one(due) for due in dues if id(due) not in grouped]
-    return [*alone, *(Share(object=name, hold=name, dues=tuple(group)) for name, group in several.items())]
+    # A check is looked up by its group: it is not cut.
+    most = len(small) if q.operation is Operation.CHECK else MOST
+    return [*alone, *(share for name, group in several.items() for share in _parts(name, group, most))]
+
+
+def _parts(name: str, group: Sequence[P], most: int) -> Iterator[Share[P]]:
+    """A group, or parts of about the same size of a bigger one; one at a time, for they have one hold."""
+    size = -(-len(group) // -(-len(group) // most))
+    for number, first in enumerate(range(0, len(group), size), 1):
+        called = name if number == 1 else f"{name}, part {number}"
+        yield Share(object=called, hold=name, dues=tuple(group[first : first + size]))
 
 
 def of_one(due: P) -> Share[P]:
