@@ -14,8 +14,9 @@ from dbupkeep.engines.postgresql.needs import Need
 from dbupkeep.facts import ObjectFacts
 from dbupkeep.operations import Operation
 
-MOST = 400
-"""Members of an item, at most: sessions that are done go on with what is left of the others'."""
+MOST, LEAST = 400, 100
+"""Members of an item of a group that is cut into parts: each has half of what is left, so that sessions that work on
+several groups end at about the same time."""
 
 
 class Piece(Protocol):
@@ -107,17 +108,21 @@ def gathered(q: Inquiry, dues: Sequence[P], may: Callable[[P], bool]) -> list[Sh
     several = {name: group for name, group in groups.items() if len(group) > 1}
     grouped = {id(due) for group in several.values() for due in group}
     alone = [of_one(due) for due in dues if id(due) not in grouped]
-    # A check is looked up by its group: it is not cut.
-    most = len(small) if q.operation is Operation.CHECK else MOST
-    return [*alone, *(share for name, group in several.items() for share in _parts(name, group, most))]
+    if q.operation is Operation.CHECK:  # which is looked up by its group
+        return [*alone, *(Share(object=name, hold=name, dues=tuple(group)) for name, group in several.items())]
+    return [*alone, *(share for name, group in several.items() for share in _parts(name, group))]
 
 
-def _parts(name: str, group: Sequence[P], most: int) -> Iterator[Share[P]]:
-    """A group, or parts of about the same size of a bigger one; one at a time, for they have one hold."""
-    size = -(-len(group) // -(-len(group) // most))
-    for number, first in enumerate(range(0, len(group), size), 1):
+def _parts(name: str, group: Sequence[P]) -> Iterator[Share[P]]:
+    """A group, or parts of a bigger one, ever smaller; one at a time, for they have one hold."""
+    first = number = 0
+    while first < len(group):
+        half = -(-(len(group) - first) // (2 * LEAST)) * LEAST
+        size, number = min(half, MOST), number + 1
         called = name if number == 1 else f"{name}, part {number}"
-        yield Share(object=called, hold=name, dues=tuple(group[first : first + size]))
+        part = tuple(group[first : first + size])
+        yield Share(object=called, hold=name, dues=part) if len(part) > 1 else of_one(part[0])
+        first += size
 
 
 def of_one(due: P) -> Share[P]:

@@ -77,7 +77,7 @@ def look(handle: Handle, scope: Scope) -> DatabaseFacts:
         whole = sum(table.kind != "partitioned table" for table in objects)
         server |= {"tables": whole, "partitioned_tables": len(objects) - whole}
     around = surroundings.look(handle, scope.now)
-    tables = _with_sizes(handle, objects, server)
+    tables = _with_sizes(handle, objects, server, scope)
     return DatabaseFacts(
         target=handle.identity.key,
         engine=ENGINE,
@@ -255,10 +255,13 @@ def _add(sums: dict[str, Value], **more: float) -> None:
         sums[name] = needs.number(sums, name) + value
 
 
-def _with_sizes(handle: Handle, objects: Sequence[ObjectFacts], server: Mapping[str, Any]) -> tuple[ObjectFacts, ...]:
-    """Real sizes for those that may be due; for the others what the catalogue last counted."""
+def _with_sizes(
+    handle: Handle, objects: Sequence[ObjectFacts], server: Mapping[str, Any], scope: Scope
+) -> tuple[ObjectFacts, ...]:
+    """Real sizes for those that may be due for what is asked for; for the others what the catalogue last counted."""
     block = handle.identity.block_size
-    near = [table for table in objects if _is_candidate(table, server)]
+    of_tables = set(scope.operations) != {Operation.REINDEX}
+    near = [table for table in objects if of_tables and _is_candidate(table, server)]
     asked = {"oids": [table.values["oid"] for table in near]}
     sizes = {row["oid"]: row for row in handle.rows("sizes", asked)} if near else {}
     found = []
