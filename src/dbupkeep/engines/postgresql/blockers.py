@@ -99,8 +99,6 @@ def _ending(row: Mapping[str, Any]) -> str:
 def planned(facts_text: object, relations: Sequence[int], seconds: float) -> str:
     """What the survey saw in the way of some tables for so long, as a phrase; empty for nothing. Pure."""
     rows: list[dict[str, Any]] = json.loads(str(facts_text or "[]"))
-    if not rows:
-        return ""
     found = [
         row for row in in_the_way(rows, relations) if seconds > 0 and (row["prepared"] or row["seconds"] >= seconds)
     ]

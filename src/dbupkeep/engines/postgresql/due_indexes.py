@@ -79,44 +79,39 @@ def _due(q: Inquiry, index: ObjectFacts) -> Due | None:
     if not values.get("valid"):
         return _invalid(index)
     if _damaged(q, index):
-        return Due(
-            index=index,
-            table=_table_of(index),
-            rank=2,
-            reason="the last check found it damaged, and it was not rebuilt since",
-        )
+        return _of(index, rank=2, reason="the last check found it damaged, and it was not rebuilt since")
     if values.get("collation") and not _rebuilt_for(q, index):
         reason = (
             f"the collation {values['collation']} was version {values['recorded']} when it was made and is"
             f" {values['actual']} now: its order may be wrong"
         )
-        return Due(index=index, table=_table_of(index), rank=3, reason=reason)
+        return _of(index, rank=3, reason=reason)
     due = _bloated(q, index)
     if due is None and q.policy.force and not (values.get("toast") and (index.bytes or 0) <= bloat.PAGE):
-        return Due(
-            index=index, table=_table_of(index), rank=5, reason=f"asked for by force: {words.size(index.bytes or 0)}"
-        )
+        return _of(index, rank=5, reason=f"asked for by force: {words.size(index.bytes or 0)}")
     return due
+
+
+def _of(
+    index: ObjectFacts, *, rank: int, reason: str, gain: float | None = None, source: Source = Source.UNKNOWN,
+    method: str = CONCURRENTLY,
+) -> Due:  # fmt: skip
+    return Due(index=index, table=_table_of(index), rank=rank, reason=reason, gain=gain, source=source, method=method)
 
 
 def _invalid(index: ObjectFacts) -> Due:
     size = words.size(index.bytes or 0)
     if remains.is_marked(index.values):
         reason = f"an unfinished copy of {size} that an earlier run of ours left"
-        return Due(index=index, table=_table_of(index), rank=0, reason=reason, method=DROP)
+        return _of(index, rank=0, reason=reason, method=DROP)
     if index.values.get("copy"):
         reason = f"an unfinished copy of {size} that a REINDEX CONCURRENTLY left; it may cost every write"
-        return Due(index=index, table=_table_of(index), rank=0, reason=reason, method=DROP)
-    return Due(
-        index=index,
-        table=_table_of(index),
-        rank=1,
-        reason="it is invalid: no query uses it, and it may cost every write",
-    )
+        return _of(index, rank=0, reason=reason, method=DROP)
+    return _of(index, rank=1, reason="it is invalid: no query uses it, and it may cost every write")
 
 
 def _damaged(q: Inquiry, index: ObjectFacts) -> bool:
-    if not q.history.own:
+    if not q.history.own:  # as of most plans, and it is asked of thousands
         return False
     checks = (q.history.last(Operation.CHECK, name) for name in (index.table, group_of(_table_of(index))))
     last = max((check for check in checks if check), key=lambda check: check.at, default=None)
@@ -141,7 +136,7 @@ def _bloated(q: Inquiry, index: ObjectFacts) -> Due | None:
     if not q.policy.force and q.history.cooling_off(q.operation, q.scope.now, q.policy.cool_off, object=index.name):
         return None
     reason = f"a rebuild would take {words.share(gain)} of {words.size(size)} off it ({guess.how})"
-    return Due(index=index, table=_table_of(index), rank=4, reason=reason, gain=gain, source=guess.source)
+    return _of(index, rank=4, reason=reason, gain=gain, source=guess.source)
 
 
 def predicted(q: Inquiry, index: ObjectFacts) -> bloat.Predicted:
